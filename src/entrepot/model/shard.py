@@ -105,8 +105,13 @@ class LedgerPort(Protocol):
         """Lease up to ``limit`` queued shards of the task, lowest key first; empty when none is free now."""
         ...
 
-    def report(self, progress: Sequence[Progress], final: Sequence[int] = ()) -> Orders:
+    def report(
+        self, progress: Sequence[Progress], final: Sequence[int] = (), stats: dict[str, int] | None = None
+    ) -> Orders:
         """Checkpoint: store cursors, totals, failures and doomed entries in one transaction, extend the leases.
+
+        ``stats`` are absolute for this runner: ``requests.list``, ``requests.get``, …, ``peak_rss_bytes``,
+        ``connections``.
 
         Shards named in ``final`` end with this report (all of their range done, or refused for good with
         failures recorded). Those whose lease is gone come back in ``Orders.lost`` and are not stored.
