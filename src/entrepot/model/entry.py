@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-Evidence = bytes | int
-"""What a listing offers besides the size: an etag (bytes, without quotes) or an mtime (int, ns since 1970)."""
+Evidence = bytes | int | tuple[int, int]
+"""What a listing offers besides the size: an etag (bytes, without quotes), an mtime (int, ns since 1970), or
+(mtime, ctime) of a file."""
 
 Row = tuple[bytes, Evidence, int]
 """(key below the location, evidence, size in bytes). A plain tuple: listings make millions of them."""
