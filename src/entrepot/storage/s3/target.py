@@ -1,8 +1,8 @@
-"""Where an S3 request goes and how it must look there: endpoint, bucket, credentials and the endpoint's profile.
+"""Where an S3 request goes and how it must look there: endpoint, bucket, credentials and profile.
 
-A :class:`Profile` starts as the provider's known behaviour (``profiles``) and is corrected in place by what the
-endpoint really does (``probe``, and the lane when a reply teaches it something). An :class:`S3Target` is one bucket at
-one endpoint; store and lane share the same object, so what one learns the other uses at once.
+A :class:`Profile` starts as the provider's known behaviour (``profiles``) and is corrected in place by what
+the endpoint really does (``probe``, and the lane when a reply teaches it something). An :class:`S3Target` is
+one bucket at one endpoint; store and lane share the same object, so what one learns the other uses at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import quote
 
 from entrepot.model.secret import Secret
 
@@ -43,7 +44,10 @@ class Profile:
     """``start-after`` (V2) or ``marker`` (V1) with a key that need not exist is honoured."""
     list_max: int = 1000
     checksum: Checksum = "crc32c"
-    """``x-amz-checksum-*`` header that the endpoint accepts on PUT; empty: send none."""
+    """``x-amz-checksum-*`` header that the endpoint accepts on PUT; empty: send none.
+
+    It is a proof only where the reply repeats it or ``checksum_checked`` is True: a store may ignore it.
+    """
     checksum_checked: bool | None = None
     """True when a wrong checksum was seen to be refused; None when nobody tried."""
     etag_is_md5: bool | None = None
@@ -64,7 +68,7 @@ class Profile:
     put_conditional: bool = True
     """``If-None-Match: *`` on PUT is honoured."""
     payload: Payload = "unsigned"
-    """``unsigned`` sends UNSIGNED-PAYLOAD over TLS and plain HTTP; ``signed`` hashes every body."""
+    """``unsigned`` sends UNSIGNED-PAYLOAD, ``signed`` hashes every body."""
     signing_service: str = "s3"
     key_max: int = 1024
     leading_slash: bool = True
@@ -75,8 +79,9 @@ class Profile:
 class S3Target:
     """One bucket at one endpoint.
 
-    Connect to ``host``:``port`` (also the TLS server name), send ``host_header`` as Host, and write the request path
-    as ``path_prefix`` + encoded key. All three follow from the addressing style: change it by :meth:`use`.
+    Connect to ``host``:``port`` (also the TLS server name), send ``host_header`` as Host, and write the
+    request path as ``path_prefix`` + encoded key. All three follow from the addressing style: change it
+    by :meth:`use`.
     """
 
     endpoint_host: str
@@ -114,7 +119,7 @@ class S3Target:
         self.host_header = (bare if standard else f"{bare}:{self.port}").encode(
             "idna" if _foreign(bare) else "ascii"
         )
-        in_path = b"" if virtual or not self.bucket else self.bucket.encode() + b"/"
+        in_path = b"" if virtual or not self.bucket else quote(self.bucket, safe="").encode() + b"/"
         self.path_prefix = self.base_path + in_path
 
     @property
