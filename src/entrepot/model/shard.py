@@ -58,6 +58,8 @@ class Progress:
     fence: int
     cursor: bytes
     totals: Totals
+    failed: bool = False
+    """The range itself could not be listed to its end: its doomed entries are void."""
     destination_entries: int = 0
     """Destination entries seen so far in this shard (absolute), for the share cap of deletes."""
     failures: list[Failure] = field(default_factory=list)

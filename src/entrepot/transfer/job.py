@@ -1,0 +1,64 @@
+"""Jobs and batches: what the merge hands to the movers, and how a range knows that all before a key is done."""
+
+from __future__ import annotations
+
+from entrepot.model.entry import Evidence
+from entrepot.model.errors import FailureClass, StoreError
+from entrepot.model.shard import Doomed, Failure
+from entrepot.model.totals import Totals
+
+
+class Batch:
+    """A merged piece of a range. When ``open`` is 0, every entry up to ``upper`` has its outcome in ``totals``."""
+
+    __slots__ = ("doomed", "dropped", "failures", "open", "totals", "upper")
+
+    def __init__(self, upper: bytes) -> None:
+        self.upper = upper
+        self.open = 0
+        self.totals = Totals()
+        self.failures: list[Failure] = []
+        self.doomed: list[Doomed] = []
+        self.dropped = False
+        """Set when the lease was lost: movers skip jobs of a dropped batch."""
+
+    def copied(self, job: Job) -> None:
+        """``job`` was copied and verified."""
+        self.open -= 1
+        self.totals.copied += 1
+        self.totals.copied_bytes += job.size
+
+    def equal(self, job: Job) -> None:
+        """A closer look found ``job`` equal."""
+        self.open -= 1
+        self.totals.equal += 1
+        self.totals.equal_bytes += job.size
+
+    def skipped(self, job: Job) -> None:
+        """``job`` was left out on purpose (vanished, a special file)."""
+        self.open -= 1
+        self.totals.skipped += 1
+        self.totals.skipped_bytes += job.size
+
+    def failed(self, job: Job, error: StoreError) -> None:
+        """``job`` failed for good."""
+        if error.failure is FailureClass.VANISHED:
+            self.skipped(job)
+            return
+        self.open -= 1
+        self.totals.failed += 1
+        self.totals.failed_bytes += job.size
+        self.failures.append(Failure(job.key, error.failure.value, error.message, job.attempts + 1, job.size))
+
+
+class Job:
+    """One source entry to be copied. ``evidence`` is the listing's, to pin the source version."""
+
+    __slots__ = ("attempts", "batch", "evidence", "key", "size")
+
+    def __init__(self, key: bytes, evidence: Evidence, size: int, batch: Batch) -> None:
+        self.key = key
+        self.evidence = evidence
+        self.size = size
+        self.batch = batch
+        self.attempts = 0

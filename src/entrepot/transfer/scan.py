@@ -1,0 +1,257 @@
+"""Scan: one shard's merge of two sorted feeds into jobs, doubtful rows and doomed entries, with its cursor.
+
+O(1) memory: at most two pages a side and the open batches. A destination entry is doomed only while the source feed
+is in order and readable around it; a feed that fails makes the whole range fail, and its doomed entries void.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from operator import itemgetter
+
+from entrepot.model.entry import Problem, Row
+from entrepot.model.errors import StoreError
+from entrepot.model.shard import Doomed, Failure, Progress, Shard
+from entrepot.model.totals import Totals
+
+from .compare import Comparer
+from .filters import Filter
+from .job import Batch
+from .listing import Feed, first
+
+size_of = itemgetter(2)
+
+Emit = Callable[[Batch, list[Row], list[Row]], None]
+"""Takes (batch, rows to copy, doubtful rows) of one merged piece."""
+
+FAILURES_KEPT = 1000
+
+
+class Rules:
+    """What a scan needs to know of the options, joined once per session."""
+
+    __slots__ = ("compare", "delete", "destination_filter", "emit", "select", "source_filter")
+
+    def __init__(
+        self,
+        compare: Comparer,
+        emit: Emit,
+        *,
+        delete: bool,
+        source_filter: Filter,
+        destination_filter: Filter,
+        select: Callable[[list[Row]], list[Row]] | None,
+    ) -> None:
+        self.compare = compare
+        self.emit = emit
+        self.delete = delete
+        self.source_filter = source_filter
+        self.destination_filter = destination_filter
+        self.select = select
+        """Drops rows by size or time from those to be copied (they stay known, so nothing of them is doomed)."""
+
+
+class Scan:
+    """The work on one leased shard."""
+
+    def __init__(self, shard: Shard, source: Feed, destination: Feed, rules: Rules) -> None:
+        self.shard = shard
+        self.high = shard.high
+        self.cursor = shard.cursor
+        self.totals = Totals()
+        self.totals.add(shard.totals)
+        self.merged = shard.cursor
+        """Everything at or below is handed out (not yet all done)."""
+        self.error: StoreError | None = None
+        self.source_ended = False
+        self._source = source
+        self._destination = destination
+        self._rules = rules
+        self._batches: deque[Batch] = deque()
+        self._failures: list[Failure] = []
+        self._doomed: list[Doomed] = []
+        self._warnings: list[str] = []
+        self._problems_told = 0
+        self._specials_told = 0
+        self._seen_source = 0
+
+    # -- merging ---------------------------------------------------------------------------------------------------
+
+    @property
+    def merging(self) -> bool:
+        """True while rows are still to come."""
+        return not self.source_ended and self.error is None
+
+    @property
+    def finished(self) -> bool:
+        """True when the range has ended (or failed) and nothing of it is in flight."""
+        return not self.merging and all(batch.open == 0 for batch in self._batches)
+
+    def step(self) -> bool:
+        """Merge one piece. False when an answer is awaited or nothing is left."""
+        if not self.merging:
+            return False
+        source, destination = self._source, self._destination
+        ready_source, ready_destination = source.fill(), destination.fill()
+        if source.error or destination.error:
+            self._fail(source.error or destination.error)
+            return False
+        if not (ready_source and ready_destination):
+            return False
+        mine, theirs, upper = self._portion()
+        self._merge(mine, theirs, upper)
+        if source.ended and destination.ended and not source.rows and not destination.rows:
+            self.source_ended = True
+            self._tell_problems()
+        return True
+
+    def _portion(self) -> tuple[list[Row], list[Row], bytes]:
+        """Take from both windows all rows up to the key that both feeds have reached."""
+        source, destination = self._source, self._destination
+        mine, theirs = source.rows, destination.rows
+        bound_mine = None if source.ended else mine[-1][0]
+        bound_theirs = None if destination.ended else theirs[-1][0]
+        if bound_mine is None or (bound_theirs is not None and bound_theirs < bound_mine):
+            bound = bound_theirs
+        else:
+            bound = bound_mine
+        if bound is None:
+            source.rows, destination.rows = [], []
+        else:
+            mine, source.rows = _cut(mine, bound)
+            theirs, destination.rows = _cut(theirs, bound)
+        tail = max(mine[-1][0] if mine else b"", theirs[-1][0] if theirs else b"")
+        return mine, theirs, bound if bound is not None else tail
+
+    def _merge(self, mine: list[Row], theirs: list[Row], upper: bytes) -> None:
+        rules = self._rules
+        if self._source.problems or self._source.specials:
+            self._tell_problems()
+        if rules.source_filter:
+            mine = rules.source_filter.rows(mine)
+        if rules.destination_filter:
+            theirs = rules.destination_filter.rows(theirs)
+        batch = Batch(max(upper, self.merged))
+        self._batches.append(batch)
+        self.merged = batch.upper
+        totals = batch.totals
+        totals.total = len(mine)
+        totals.total_bytes = everything = sum(map(size_of, mine))
+        copy: list[Row]
+        doubt: list[Row]
+        if not theirs:
+            copy, doubt = mine, []
+        else:
+            copy, doubt = rules.compare(mine, {row[0]: row for row in theirs})
+        touched = len(copy) + len(doubt)
+        touched_bytes = sum(map(size_of, copy)) + sum(map(size_of, doubt)) if touched else 0
+        totals.equal = len(mine) - touched
+        totals.equal_bytes = everything - touched_bytes
+        if rules.select is not None and touched:
+            copy, doubt = self._select(batch, copy, doubt)
+        if rules.delete and theirs:
+            self._doom(batch, mine, theirs)
+        if copy or doubt:
+            batch.open += len(copy) + len(doubt)
+            rules.emit(batch, copy, doubt)
+
+    def _select(self, batch: Batch, copy: list[Row], doubt: list[Row]) -> tuple[list[Row], list[Row]]:
+        assert self._rules.select is not None
+        kept_copy, kept_doubt = self._rules.select(copy), self._rules.select(doubt)
+        batch.totals.skipped += len(copy) + len(doubt) - len(kept_copy) - len(kept_doubt)
+        before = sum(map(size_of, copy)) + sum(map(size_of, doubt))
+        batch.totals.skipped_bytes += before - sum(map(size_of, kept_copy)) - sum(map(size_of, kept_doubt))
+        return kept_copy, kept_doubt
+
+    def _doom(self, batch: Batch, mine: list[Row], theirs: list[Row]) -> None:
+        here = {row[0] for row in mine}
+        extra = [row for row in theirs if row[0] not in here]
+        if not extra:
+            return
+        hidden = [problem.prefix for problem in self._source.problems]
+        for key, evidence, size in extra:
+            if not any(key.startswith(prefix) for prefix in hidden):
+                batch.doomed.append(Doomed(key, evidence, size))
+
+    def _tell_problems(self) -> None:
+        source = self._source
+        for problem in source.problems[self._problems_told :]:
+            self._note(problem)
+        self._problems_told = len(source.problems)
+        for special in source.specials[self._specials_told :]:
+            if special.kind in ("fifo", "socket", "device"):
+                self.totals.total += 1
+                self.totals.skipped += 1
+                self._warnings.append(f"{special.key!r} is a {special.kind}: skipped")
+        self._specials_told = len(source.specials)
+
+    def _note(self, problem: Problem) -> None:
+        if problem.failure == "vanished":
+            self._warnings.append(f"{problem.prefix!r} vanished during the walk")
+            return
+        self.totals.failed += 1
+        self._failures.append(Failure(problem.prefix, problem.failure, problem.message, 1, 0))
+
+    def _fail(self, error: StoreError | None) -> None:
+        assert error is not None
+        self.error = error
+        self.totals.failed += 1
+        self._failures.append(Failure(self.merged, error.failure.value, error.message, 1, 0))
+
+    # -- progress --------------------------------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """Move the cursor past the batches that are done, and tell what happened since the last call."""
+        batches = self._batches
+        while batches and batches[0].open == 0:
+            batch = batches.popleft()
+            self.cursor = batch.upper
+            self.totals.add(batch.totals)
+            self._failures += batch.failures
+            self._doomed += batch.doomed
+        progress = Progress(
+            self.shard.id,
+            self.shard.fence,
+            self.cursor,
+            self.totals,
+            failed=self.error is not None,
+            destination_entries=self._destination.seen,
+            failures=self._failures,
+            doomed=self._doomed,
+            warnings=self._warnings[:FAILURES_KEPT],
+        )
+        self._failures, self._doomed, self._warnings = [], [], []
+        return progress
+
+    def live(self, totals: Totals) -> None:
+        """Add what has happened in open batches (for display: not yet durable)."""
+        for batch in self._batches:
+            totals.add(batch.totals)
+
+    # -- range -----------------------------------------------------------------------------------------------------
+
+    def cut(self, high: bytes) -> None:
+        """Give up the keys above ``high`` (another shard has them now)."""
+        self.high = high
+        self._source.cut(high)
+        self._destination.cut(high)
+
+    def drop(self) -> None:
+        """The lease is lost: nothing of this shard may have further effects."""
+        for batch in self._batches:
+            batch.dropped = True
+        self.close()
+
+    def close(self) -> None:
+        """Close the feeds."""
+        self._source.close()
+        self._destination.close()
+
+
+def _cut(rows: list[Row], bound: bytes) -> tuple[list[Row], list[Row]]:
+    if not rows or rows[-1][0] <= bound:
+        return rows, []
+    at = bisect_right(rows, bound, key=first)
+    return rows[:at], rows[at:]
