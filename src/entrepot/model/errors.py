@@ -83,11 +83,13 @@ class LeaseLost(EntrepotError):
 class StoreError(EntrepotError):
     """A store or file system refused or failed one operation.
 
-    ``subject`` names the object or place; ``retryable`` says whether the same request may succeed later.
+    ``subject`` names the object or place; ``retryable`` says whether the same request may succeed later;
+    ``code`` is the store's own word for it (``SlowDown``), or the HTTP status as text; empty when it gave none.
     """
 
     failure = FailureClass.INTERNAL
     retryable = False
+    code: str = ""
 
     def __init__(
         self, message: str, *, subject: str = "", hint: str = "", retryable: bool | None = None

@@ -116,9 +116,7 @@ class S3Target:
         self.host = f"{self.bucket}.{self.endpoint_host}" if virtual else self.endpoint_host
         bare = f"[{self.host}]" if ":" in self.host else self.host
         standard = self.port == (443 if self.tls else 80)
-        self.host_header = (bare if standard else f"{bare}:{self.port}").encode(
-            "idna" if _foreign(bare) else "ascii"
-        )
+        self.host_header = (bare if standard else f"{bare}:{self.port}").encode()
         in_path = b"" if virtual or not self.bucket else quote(self.bucket, safe="").encode() + b"/"
         self.path_prefix = self.base_path + in_path
 
@@ -130,7 +128,3 @@ class S3Target:
         port = "" if standard else f":{self.port}"
         path = self.base_path.decode("latin-1").rstrip("/")
         return f"{'https' if self.tls else 'http'}://{bare}{port}{path}"
-
-
-def _foreign(host: str) -> bool:
-    return not host.isascii()
