@@ -2,8 +2,8 @@
 
 Codes come from the S3 API reference ("Error responses") and from what the other providers and servers add:
 OSS (SecondLevelDomainForbidden, FileImmutable, QpsLimitExceeded), OBS (InsufficientStorageSpace), MinIO
-(XMinio…), Ceph, SeaweedFS. A code that is not known is judged by its HTTP status. Only the store's ``Message``
-is quoted, cut and scrubbed: the body of a signature error repeats the string to sign, key and signature.
+(XMinio…), Ceph, SeaweedFS. A code that is not known is judged by its HTTP status. Only the ``Message`` is
+quoted, cut and scrubbed: the body of a signature error repeats the string to sign, key and signature.
 """
 
 from __future__ import annotations
@@ -100,10 +100,9 @@ _CODES = _rules(
             ForbiddenError, "the endpoint wants the bucket in the host name", "set addressing to virtual"
         ),
         "SlowDown SlowDownRead SlowDownWrite TooManyRequests Throttling ThrottlingException "
-        "ServiceUnavailable RequestLimitExceeded RequestThrottled QpsLimitExceeded BandwidthLimitExceeded ServerBusy Busy "
-        "DownloadTrafficRateLimitExceeded UploadTrafficRateLimitExceeded XMinioServerNotInitialized": _Rule(
-            ThrottledError, "the store asks to slow down"
-        ),
+        "ServiceUnavailable RequestLimitExceeded RequestThrottled QpsLimitExceeded ServerBusy Busy "
+        "BandwidthLimitExceeded DownloadTrafficRateLimitExceeded UploadTrafficRateLimitExceeded "
+        "XMinioServerNotInitialized": _Rule(ThrottledError, "the store asks to slow down"),
         "RequestTimeout OperationTimedOut XMinioOperationTimedOut": _Rule(
             StoreTimeoutError, "the store gave up waiting"
         ),
