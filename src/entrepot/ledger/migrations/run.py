@@ -1,0 +1,34 @@
+"""Bring a ledger's schema up to the newest revision. Imported only when it is not there yet."""
+
+from __future__ import annotations
+
+import os
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from entrepot.model.errors import UsageError
+
+
+def upgrade(connection: Connection, name: str) -> None:
+    """Apply what is missing inside the caller's transaction."""
+    config = Config()
+    config.set_main_option("script_location", os.path.dirname(os.path.abspath(__file__)))
+    script = ScriptDirectory.from_config(config)
+
+    def steps(revision: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
+        return script._upgrade_revs("head", revision)  # type: ignore[arg-type,return-value]
+
+    try:
+        with EnvironmentContext(config, script, fn=steps) as environment:
+            environment.configure(connection=connection, transactional_ddl=True)
+            environment.run_migrations()
+    except CommandError as error:
+        raise UsageError(
+            f"the ledger {name} has a schema that this version does not know ({error})",
+            hint="it was written by a newer version: use that one, or choose another ENTREPOT_STATE_DIR",
+        ) from error

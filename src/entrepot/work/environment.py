@@ -1,0 +1,33 @@
+"""What a session is given besides its shards: who it is, where it may keep state, clock and chance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from entrepot.model.connection import Connection
+
+
+def _no_connection(name: str) -> Connection | None:
+    return None
+
+
+@dataclass(slots=True, frozen=True)
+class WorkEnvironment:
+    """The surroundings of one session (or of a preflight or plan, where ``task_id`` may still be empty).
+
+    ``processes`` is the number of runners of the task: limits of the whole task (bandwidth, requests/s, memory)
+    are shared among them. ``connection`` looks up a stored connection by name. ``clock`` is monotonic seconds,
+    ``wall`` is Unix time in seconds.
+    """
+
+    task_id: str = ""
+    runner_id: str = ""
+    state_dir: str = ""
+    processes: int = 1
+    connection: Callable[[str], Connection | None] = _no_connection
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    random: Random = field(default_factory=Random)
