@@ -157,6 +157,8 @@ class LaneMover:
         except StoreError as error:
             job.batch.failed(job, error)
             return None
+        if parted.over:
+            return None
         self.parted.append(parted)
         return parted.next_op()
 
@@ -174,8 +176,11 @@ class LaneMover:
             job.batch.failed(job, error)
 
     def parted_finished(self, parted: Parted, error: StoreError | None) -> None:
-        """A parted transfer ended; None means copied and verified."""
-        self.parted.remove(parted)
+        """A parted transfer ended; None means copied and verified, or kept for later."""
+        if parted in self.parted:
+            self.parted.remove(parted)
+        if parted.kept:
+            return
         if error is None:
             parted.job.batch.copied(parted.job)
         else:

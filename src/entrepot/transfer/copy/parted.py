@@ -70,6 +70,8 @@ class Parted:
         self.missing: list[int] = list(range(self.count, 0, -1))
         self.ready = False
         self.over = False
+        self.kept = False
+        """True when a pause left it in the journal: neither copied nor failed."""
         self.error: StoreError | None = None
         self._ends = ends
 
@@ -133,6 +135,7 @@ class Parted:
         if self.stopping == "cancel":
             self.undo()
         else:
+            self.kept = True
             self.end(None)
 
     def drain(self, stop: str) -> None:

@@ -1,0 +1,250 @@
+"""Downloads: objects become files, always under a temporary name until every byte is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from entrepot.model.entry import INLINE_SIZE, Info
+from entrepot.model.errors import ChangedError, NameNotPossibleError, NotFoundError, StoreError, VanishedError
+from entrepot.model.options import SyncOptions
+from entrepot.model.shard import Partial
+from entrepot.storage.base import Get, Head, Lane, Op
+from entrepot.storage.posix.names import to_path
+from entrepot.storage.posix.staging import Staged, Staging
+from entrepot.transfer.job import Job
+
+from .mover import Journal, LaneMover
+from .parted import Ends, Parted
+
+
+class StagedSink:
+    """Writes a body into a staged file at its place."""
+
+    __slots__ = ("_staging", "_target")
+
+    def __init__(self, staging: Staging, target: Staged) -> None:
+        self._staging = staging
+        self._target = target
+
+    def write(self, offset: int, piece: memoryview) -> None:
+        """pwrite; a full disk is a QuotaError."""
+        self._staging.pwrite(self._target, piece, offset)
+
+
+class DownloadMover(LaneMover):
+    """Objects on ``lane`` to files below the staging's root."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        staging: Staging,
+        journal: Journal,
+        options: SyncOptions,
+        part_size: int,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(lane, journal, part_size)
+        self.staging = staging
+        self.part_size = part_size
+        self.clock = clock
+        self.verify = options.verify != "none"
+        self._keeps_mtime = "mtime" in options.preserve
+        self._escape = options.escape_names
+
+    def begin(self, job: Job) -> Op | None:
+        key = job.key
+        if key.endswith(b"/") or not key:
+            self._marker(job)
+            return None
+        path = to_path(key, self._escape)
+        if job.size <= INLINE_SIZE:
+            return Get(key, self._small, (job, path), verify=self.verify)
+        staged = self.staging.begin(staged_name(key), job.size)
+        return Get(
+            key,
+            self._medium,
+            (job, path, staged),
+            sink=StagedSink(self.staging, staged),
+            verify=self.verify,
+        )
+
+    def _marker(self, job: Job) -> None:
+        """A key that ends in "/" stands for a directory; with bytes in it it has no place in a file system."""
+        if job.size:
+            raise NameNotPossibleError(
+                f"{job.key!r} ends in '/' but holds {job.size} bytes: a file system cannot hold it",
+                subject=repr(job.key),
+                hint="rename the object, or use --escape-names",
+            )
+        made = self.staging.make_directory(to_path(job.key.rstrip(b"/"), self._escape)) if job.key else False
+        if made:
+            job.batch.copied(job)
+        else:
+            job.batch.equal(job)
+
+    def mtime(self, info: Info) -> int | None:
+        """The mtime to give the file: the original file's if known, else the object's."""
+        if not self._keeps_mtime:
+            return None
+        return info.source_mtime_ns if info.source_mtime_ns is not None else info.mtime_ns
+
+    def _small(self, op: Get) -> None:
+        job, path = op.job
+        error = op.error
+        if error is None and not job.batch.dropped:
+            try:
+                self.staging.write_small(path, op.body, self.mtime(self.lane.info(op)), None)
+            except StoreError as fault:
+                error = fault
+        self.finished(job, as_vanished(error))
+
+    def _medium(self, op: Get) -> None:
+        job, path, staged = op.job
+        error = op.error
+        try:
+            if error is not None or job.batch.dropped:
+                self.staging.discard(staged)
+            else:
+                info = self.lane.info(op)
+                self.staging.commit(staged, path, info.size, self.mtime(info), None)
+        except StoreError as fault:
+            error = error or fault
+        self.finished(job, as_vanished(error))
+
+    def begin_large(self, job: Job) -> Parted:
+        if job.key.endswith(b"/"):
+            self._marker(job)
+        return DownloadParted(job, to_path(job.key, self._escape), self)
+
+
+class DownloadParted(Parted):
+    """Ranges of one object, pinned by its etag, written into one staged file."""
+
+    def __init__(self, job: Job, path: bytes, mover: DownloadMover) -> None:
+        recalled = mover.journal.recall(job.key)
+        super().__init__(job, mover.part_size, Ends(mover.parted_finished, lambda: None))
+        self._mover = mover
+        self._path = path
+        self._staged: Staged | None = None
+        self._info: Info | None = None
+        self._recalled = recalled
+        self.flying += 1
+        mover.lane.submit(Head(job.key, self._headed))
+
+    def _headed(self, op: Head) -> None:
+        self.flying -= 1
+        if op.error is not None or op.info is None:
+            self.fail(as_vanished(op.error) or StoreError("no answer", subject=repr(self.job.key)))
+            return
+        self._info = op.info
+        if op.info.size != self.job.size:
+            self.fail(ChangedError(f"{self.job.key!r} changed since it was listed", subject=repr(self.job.key)))
+            return
+        try:
+            self._open(op.info)
+        except StoreError as error:
+            self.fail(error)
+            return
+        self.ready = True
+        self.settle()
+        if not self.over:
+            self._mover.work()
+
+    def _open(self, info: Info) -> None:
+        """Go on with the staged file of an earlier run if it holds the same version, else begin a new one."""
+        staging, old = self._mover.staging, self._recalled
+        if old is not None and old.staged:
+            fits = (old.size, old.evidence) == (info.size, info.etag) and old.part_size == self.part_size
+            self._staged = staging.reopen(old.staged, info.size) if fits else None
+            if self._staged is None:
+                staging.remove(old.staged)
+            else:
+                finished = set(old.done)
+                self.missing = [n for n in self.missing if n not in finished]
+                self.moved = sum(self.span(n)[1] for n in finished)
+        if self._staged is None:
+            self._staged = staging.begin(staged_name(self.job.key), info.size)
+        self._save()
+
+    def _save(self) -> None:
+        assert self._staged is not None and self._info is not None
+        missing = set(self.missing)
+        done = [n for n in range(1, self.count + 1) if n not in missing] if not self.flying else []
+        self._mover.journal.port.save_partial(
+            Partial(
+                self.job.key,
+                self._info.size,
+                self._info.etag,
+                self.part_size,
+                staged=self._staged.name,
+                done=done,
+                started=self._mover.clock(),
+            )
+        )
+
+    def part_op(self, number: int) -> Op:
+        assert self._staged is not None and self._info is not None
+        offset, length = self.span(number)
+        return Get(
+            self.job.key,
+            self._written,
+            number,
+            offset=offset,
+            length=length,
+            if_match=self._info.etag,
+            sink=StagedSink(self._mover.staging, self._staged),
+            verify=self._mover.verify,
+        )
+
+    def _written(self, op: Get) -> None:
+        number: int = op.job
+        if op.error is not None:
+            self.missing.append(number)
+        self.part_done(number, as_vanished(op.error))
+
+    def commit(self) -> None:
+        assert self._staged is not None and self._info is not None
+        try:
+            if self.job.batch.dropped:
+                self._mover.staging.discard(self._staged)
+            else:
+                self._mover.staging.commit(
+                    self._staged, self._path, self._info.size, self._mover.mtime(self._info), None
+                )
+        except StoreError as error:
+            self.fail(error)
+            return
+        self._staged = None
+        self._mover.journal.port.drop_partial(self.job.key)
+        self.end(None)
+
+    def undo(self) -> None:
+        if self._staged is not None:
+            self._mover.staging.discard(self._staged)
+            self._staged = None
+            self._mover.journal.port.drop_partial(self.job.key)
+        self.end(self.error)
+
+    def rest(self) -> None:
+        if self.stopping != "cancel" and self._staged is not None and self._info is not None:
+            self._mover.staging.sync(self._staged)
+            self._save()
+        super().rest()
+
+    def close(self) -> None:
+        if self._staged is not None:
+            self._mover.staging.detach(self._staged)
+            self._staged = None
+
+
+def staged_name(key: bytes) -> str:
+    """A name for the staged file of ``key`` that a later run finds again."""
+    return blake2b(key, digest_size=16).hexdigest() + ".part"
+
+
+def as_vanished(error: StoreError | None) -> StoreError | None:
+    """An object that was listed and is gone has vanished: counted, but no failure (fault case 35)."""
+    if isinstance(error, NotFoundError):
+        return VanishedError(error.message, subject=error.subject)
+    return error

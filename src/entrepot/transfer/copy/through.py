@@ -1,0 +1,153 @@
+"""Copies from store to store through this process: a read on one lane, the write on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from entrepot.model.errors import ChangedError, CorruptError, StoreError
+from entrepot.storage.base import Get, Head, Lane, Op, Put, PutPart, Store
+from entrepot.transfer.job import Job
+
+from .meta import MetaRules
+from .mover import Journal, LaneMover
+from .parted import Ends, Parted, UploadParted, part_size_for
+from .upload import recall_upload
+
+HELD_MAX = 48 << 20
+"""Bytes read but not yet written, per process."""
+
+
+class ThroughMover(LaneMover):
+    """Get from ``source_lane`` (which pulls), Put to ``lane_out`` as soon as the body is here."""
+
+    def __init__(
+        self,
+        source_lane: Lane,
+        destination_lane: Lane,
+        destination: Store,
+        journal: Journal,
+        rules: MetaRules,
+        part_size: int,
+        clock: Callable[[], float],
+        *,
+        verify: bool,
+    ) -> None:
+        super().__init__(source_lane, journal, part_size if destination.caps.multipart else destination.caps.put_max)
+        self.out = destination_lane
+        self.destination = destination
+        self.rules = rules
+        self.part_size = part_size
+        self.clock = clock
+        self.verify = verify
+        self.held = 0
+
+    def room(self) -> bool:
+        return self.held < HELD_MAX
+
+    def begin(self, job: Job) -> Op | None:
+        self.held += job.size
+        return Get(job.key, self._read, job, verify=self.verify)
+
+    def _read(self, op: Get) -> None:
+        job: Job = op.job
+        if op.error is not None:
+            self.held -= job.size
+            self.finished(job, op.error)
+            return
+        info = self.lane.info(op)
+        self.out.submit(
+            Put(
+                job.key,
+                op.body,
+                self._written,
+                job,
+                meta=self.rules.of_object(info),
+                source_etag=info.etag,
+                verify=self.verify,
+            )
+        )
+
+    def _written(self, op: Put) -> None:
+        job: Job = op.job
+        self.held -= job.size
+        self.finished(job, op.error)
+        if not self.lane_busy_enough():
+            self.work()
+
+    def lane_busy_enough(self) -> bool:
+        """False when the reading lane has idle connections that nothing else will wake."""
+        return not self.lane.hungry
+
+    def begin_large(self, job: Job) -> Parted:
+        return ThroughParted(job, self)
+
+
+class ThroughParted(UploadParted):
+    """Ranges of the source, pinned by etag, become parts of the destination's upload."""
+
+    def __init__(self, job: Job, mover: ThroughMover) -> None:
+        size, upload_id, have = recall_upload(
+            job, mover.journal, mover.destination, part_size_for(job.size, mover.part_size, mover.destination.caps)
+        )
+        super().__init__(
+            job,
+            size,
+            Ends(mover.parted_finished, lambda: None),
+            mover.out,
+            mover.journal.port,
+            upload_id=upload_id,
+            have=have,
+            clock=mover.clock,
+        )
+        self._mover = mover
+        self._etag = b""
+        self.flying += 1
+        mover.lane.submit(Head(job.key, self._headed))
+
+    def _headed(self, op: Head) -> None:
+        self.flying -= 1
+        info = op.info
+        if op.error is not None or info is None:
+            self.fail(op.error or StoreError("no answer", subject=repr(self.job.key)))
+            return
+        pinned = self.job.evidence
+        if info.size != self.job.size or (isinstance(pinned, bytes) and info.etag != pinned):
+            self.fail(ChangedError(f"{self.job.key!r} changed since it was listed", subject=repr(self.job.key)))
+            return
+        self._etag = info.etag
+        self.prepare(self._mover.rules.of_object(info))
+
+    def part_op(self, number: int) -> Op:
+        offset, length = self.span(number)
+        self._mover.held += length
+        return Get(
+            self.job.key,
+            self._read,
+            number,
+            offset=offset,
+            length=length,
+            if_match=self._etag,
+            verify=self._mover.verify,
+        )
+
+    def _read(self, op: Get) -> None:
+        number: int = op.job
+        if op.error is None and len(op.body) != self.span(number)[1]:
+            op.error = CorruptError(f"part {number} of {self.job.key!r} came back short", subject=repr(self.job.key))
+        if op.error is not None:
+            self._mover.held -= self.span(number)[1]
+            self.part_stored(number, None, op.error)
+            return
+        self.lane.submit(
+            PutPart(
+                self.job.key, self.upload_id, number, op.body, self._written, number, verify=self._mover.verify
+            )
+        )
+
+    def _written(self, op: PutPart) -> None:
+        self._mover.held -= self.span(op.number)[1]
+        self.part_stored(op.number, op.part, op.error)
+        self._mover.work()
+
+    def wake(self) -> None:
+        self._mover.work()
