@@ -17,7 +17,7 @@ from .schema import HEAD, metadata
 
 
 class LedgerError(InternalError):
-    """The ledger's database failed: locked for too long, disk full, damaged. Data places are untouched by it."""
+    """The ledger's database failed: locked for too long, disk full, damaged. No data is touched by it."""
 
 
 class Ledger:
@@ -61,7 +61,7 @@ class Ledger:
 
 
 def open_ledger(place: str) -> Ledger:
-    """Open (or create) the ledger at a file path or a database URL, and bring its schema to the newest version."""
+    """Open (or create) the ledger at a file path or a database URL, with its schema at the newest version."""
     url, name = _url(place)
     ledger = Ledger(dialect.connect(url), name)
     try:

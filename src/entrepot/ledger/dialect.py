@@ -23,12 +23,12 @@ class now(FunctionElement[float]):  # noqa: N801
 
 
 @compiles(now, "sqlite")
-def _now_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+def _now_sqlite(_element: Any, _compiler: Any, **_kw: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @compiles(now, "postgresql")
-def _now_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+def _now_postgresql(_element: Any, _compiler: Any, **_kw: Any) -> str:
     return "cast(extract(epoch from clock_timestamp()) as double precision)"
 
 
@@ -44,7 +44,7 @@ def connect(url: str) -> Engine:
     return engine
 
 
-def _prepare_sqlite(raw: sqlite3.Connection, record: Any) -> None:
+def _prepare_sqlite(raw: sqlite3.Connection, _record: Any) -> None:
     raw.isolation_level = None
     raw.execute("PRAGMA journal_mode = WAL").close()
     raw.execute("PRAGMA synchronous = FULL").close()
@@ -73,7 +73,7 @@ def has_stamp_table(connection: Connection) -> bool:
 def upsert(
     connection: Connection, table: Table, keys: Sequence[str], rows: Sequence[dict[str, Any]], add: str = ""
 ) -> None:
-    """Insert rows; where the ``keys`` exist already, replace the other columns (or add to the column ``add``)."""
+    """Insert rows; where the ``keys`` exist already, replace the other columns (or add to column ``add``)."""
     if not rows:
         return
     insert: Any

@@ -10,7 +10,7 @@ from random import Random
 from entrepot.model.connection import Connection
 
 
-def _no_connection(name: str) -> Connection | None:
+def _no_connection(_name: str) -> Connection | None:
     return None
 
 
@@ -18,9 +18,9 @@ def _no_connection(name: str) -> Connection | None:
 class WorkEnvironment:
     """The surroundings of one session (or of a preflight or plan, where ``task_id`` may still be empty).
 
-    ``processes`` is the number of runners of the task: limits of the whole task (bandwidth, requests/s, memory)
-    are shared among them. ``connection`` looks up a stored connection by name. ``clock`` is monotonic seconds,
-    ``wall`` is Unix time in seconds.
+    ``processes`` is the number of runners of the task: limits of the whole task (bandwidth, requests/s)
+    are shared among them. ``connection`` looks up a stored connection by name. ``clock`` is monotonic
+    seconds, ``wall`` is Unix time in seconds.
     """
 
     task_id: str = ""

@@ -20,8 +20,8 @@ def upgrade(connection: Connection, name: str) -> None:
     config.set_main_option("script_location", os.path.dirname(os.path.abspath(__file__)))
     script = ScriptDirectory.from_config(config)
 
-    def steps(revision: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
-        return script._upgrade_revs("head", revision)  # type: ignore[arg-type,return-value]
+    def steps(revision: tuple[str, ...], _context: MigrationContext) -> list[RevisionStep]:
+        return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
 
     try:
         with EnvironmentContext(config, script, fn=steps) as environment:

@@ -1,4 +1,4 @@
-"""The first schema: tasks, shards, failures, journaled deletes, half-moved objects, events, figures of runners."""
+"""The first schema: tasks, shards, failures, journaled deletes, half-moved objects, events, figures."""
 
 from __future__ import annotations
 

@@ -1,0 +1,72 @@
+"""The life of a runner in its own process: wait for the task, open the session, loop, say farewell."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import traceback
+from collections.abc import Callable
+
+from entrepot.ledger.pipe import Assignment, Bell, Farewell, PipeClosed, PipePort
+from entrepot.model.errors import EntrepotError
+from entrepot.work.session import Session
+
+from . import loop
+
+SessionMaker = Callable[[Assignment, PipePort], Session]
+
+
+def live(pipe: socket.socket, bell: Bell, make_session: SessionMaker) -> int:
+    """Everything from the fork to the exit code. ``make_session`` opens the session for an assignment."""
+    parent = os.getppid()
+    port = PipePort(pipe)
+    try:
+        assignment = port.hello()
+        last = _work(port, bell, lambda: make_session(assignment, port), lambda: os.getppid() == parent)
+        port.farewell(last)
+    except PipeClosed:
+        return 1
+    return 0 if last.error is None and not last.text else 1
+
+
+def _work(
+    port: PipePort, bell: Bell, make_session: Callable[[], Session], alive: Callable[[], bool]
+) -> Farewell:
+    try:
+        session = make_session()
+        _calm_collector()
+        try:
+            outcome = loop.run(session, port, rang=bell.rang, alive=alive)
+            if outcome == "orphaned":
+                raise PipeClosed("the parent process is gone")
+        except EntrepotError as error:
+            if not isinstance(error, PipeClosed):
+                _last_checkpoint(session, port)
+            raise
+        session.close()
+        return Farewell("stopped" if outcome else "")
+    except PipeClosed:
+        raise
+    except EntrepotError as error:
+        return Farewell("error", error)
+    except Exception:
+        return Farewell("crash", text=traceback.format_exc(limit=-12))
+
+
+def _calm_collector() -> None:
+    """What lives now lives to the end; a hot loop of short-lived tuples needs few collections."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _last_checkpoint(session: Session, port: PipePort) -> None:
+    """The session cannot go on (no space, no permission): keep what it did; a second fault is ignored."""
+    try:
+        port.report(*session.progress(), session.stats())
+        session.close()
+    except PipeClosed:
+        raise
+    except Exception:
+        return
