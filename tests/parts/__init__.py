@@ -1,0 +1,1 @@
+"""Parts for tests: real servers, a scripted S3 server, a faulty network, trees, an independent oracle."""
