@@ -1,1 +1,1 @@
-"""cli"""
+"""The command line: thin, lazy, and the only room that knows a terminal."""

@@ -1,0 +1,143 @@
+"""The program's root: commands imported when called, and the one place where errors become exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from entrepot import __version__
+from entrepot.model.errors import EntrepotError
+
+from .exits import INTERNAL, INTERRUPTED, OK, USAGE, exit_code
+from .groups import Verbs, near
+from .terminal import complain, say
+
+_TABLE = {
+    "sync": ("sync", "Make DESTINATION hold what SOURCE holds."),
+    "cp": ("copy", "Copy one object or file, or everything below a prefix."),
+    "ls": ("ls", "List what lies at a place."),
+    "du": ("du", "Count entries and bytes below a place."),
+    "verify": ("verify", "Compare two places byte by byte."),
+    "connection": ("connection", "Store and test endpoints and credentials."),
+    "doctor": ("doctor", "Check this machine and what Entrepot needs."),
+    "tasks": ("tasks", "Show the runs of this machine."),
+    "completion": ("completion", "Print the completion script of a shell."),
+}
+_EPILOG = """\b
+Places:  /a/path · s3://BUCKET/PREFIX (also oss, cos, obs, bos, ks3, qiniu, ufile, aoss, minio)
+         az://CONTAINER/PREFIX · NAME:BUCKET/PREFIX of a stored connection
+Exit:    0 done · 1 some entries failed · 2 wrong usage or settings · 3 place not found or not
+         allowed · 4 refused by a guard · 5 internal error · 130 interrupted (run again to go on)
+"""
+
+
+class Commands(Verbs):
+    """A group that imports a command's module when the command is called, and not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_TABLE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _TABLE:
+            return None
+        command: click.Command = import_module(f"{__package__}.{_TABLE[cmd_name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _TABLE.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=text)
+            for name, (_, text) in _TABLE.items()
+            if name.startswith(incomplete)
+        ]
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, prog_name="entrepot", message="%(prog)s %(version)s")
+def program() -> None:
+    """Move, check and look at data in object stores and file systems."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and answer its exit code; no exception leaves, except with ENTREPOT_DEBUG=1."""
+    debug = os.environ.get("ENTREPOT_DEBUG", "") not in {"", "0"}
+    _safe_streams()
+    try:
+        args = None if arguments is None else list(arguments)
+        code = program.main(args=args, prog_name="entrepot", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except BrokenPipeError:
+        _forget_stdout()
+        return OK
+    except (KeyboardInterrupt, click.Abort):
+        say("")
+        complain("interrupted", "run the same command again to go on")
+        return INTERRUPTED
+    except click.ClickException as fault:
+        complain(*_usage_words(fault))
+        return USAGE
+    except EntrepotError as fault:
+        if debug:
+            raise
+        complain(fault.message, fault.hint)
+        return exit_code(fault)
+    except Exception as fault:
+        if debug:
+            raise
+        complain(
+            f"internal error: {type(fault).__name__}: {fault}",
+            "run again with ENTREPOT_DEBUG=1 for the details, and report it",
+        )
+        return INTERNAL
+
+
+def _usage_words(fault: click.ClickException) -> tuple[str, str]:
+    """Click's complaints in our own form: (message, hint)."""
+    context = getattr(fault, "ctx", None)
+    path = context.command_path if context is not None else "entrepot"
+    see = f"see {path} --help"
+    if isinstance(fault, click.NoSuchOption):
+        names = [n for p in context.command.params for n in p.opts] if context is not None else []
+        return f"no such option: {fault.option_name}", near(fault.option_name, names, see)
+    param = getattr(fault, "param", None)
+    if param is not None:
+        name = param.opts[0] if param.param_type_name == "option" else param.human_readable_name
+        if isinstance(fault, click.MissingParameter):
+            return f"{name} is missing", see
+        if isinstance(fault, click.BadParameter):
+            return f"{name}: {fault.message.rstrip('.')}", see
+    message = fault.format_message().strip().rstrip(".")
+    return message[:1].lower() + message[1:], getattr(fault, "hint", "") or see
+
+
+def _safe_streams() -> None:
+    """A key or message that the locale cannot show must not stop a run."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    """The reader has gone (``| head``): nothing more to say, nor complaints when the interpreter ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,38 @@
+"""A group of verbs under one noun, which suggests what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+
+class Unknown(click.UsageError):
+    """A wrong word, with what was probably meant."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Verbs(click.Group):
+    """A click group whose complaint about an unknown verb names the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            where = ctx.command_path.removeprefix("entrepot").strip()
+            raise Unknown(
+                f"no such command: {f'{where} ' if where else ''}{name}",
+                near(name, known, f"see {ctx.command_path} --help"),
+            )
+        return super().resolve_command(ctx, args)
+
+
+def near(word: str, known: list[str], otherwise: str) -> str:
+    """``did you mean …?``, or ``otherwise`` when nothing is close."""
+    found = difflib.get_close_matches(word, known, n=2, cutoff=0.55)
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
