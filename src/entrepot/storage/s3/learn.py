@@ -1,4 +1,4 @@
-"""What a reply teaches about an endpoint: each fact is written into the target, and the request goes out again.
+"""What a reply teaches about an endpoint: facts are written into the target, and the request goes out again.
 
 Nothing here costs a request. The lane and the control calls hand every refusal to :func:`learn` before they
 believe it, and the first listing to :func:`observe_listing`.
@@ -59,7 +59,7 @@ def learn(target: S3Target, verb: str, status: int, headers: bytes, body: bytes)
 
 
 def observe_listing(target: S3Target, body: bytes) -> bool:
-    """Look at the first good listing; True when the endpoint answered ListObjects although V2 was asked for."""
+    """Look at a good listing; True when the endpoint answered ListObjects although V2 was asked for."""
     profile = target.profile
     if profile.encoding_url and element(body, b"EncodingType") != b"url" and b"<Contents>" in body:
         profile.encoding_url = False
@@ -110,7 +110,7 @@ def _learn_put(target: S3Target, said: str) -> bool:
     if profile.put_conditional and _CONDITION_WORDS.search(said):
         profile.put_conditional = False
         return True
-    wordless = said.split()[0].isdigit()
+    wordless = said.partition(" ")[0].isdigit()
     unknown = "notimplemented" in said.lower()
     if profile.checksum and (wordless or unknown or _CHECKSUM_WORDS.search(said)):
         profile.checksum = "crc32c" if profile.checksum == "crc64nvme" else ""
