@@ -75,7 +75,6 @@ class Scan:
         self._warnings: list[str] = []
         self._problems_told = 0
         self._specials_told = 0
-        self._seen_source = 0
 
     # -- merging ---------------------------------------------------------------------------------------------------
 
@@ -229,6 +228,17 @@ class Scan:
         """Add what has happened in open batches (for display: not yet durable)."""
         for batch in self._batches:
             totals.add(batch.totals)
+
+    @property
+    def seen(self) -> int:
+        """Source entries listed so far."""
+        return self._source.seen
+
+    @property
+    def fetched(self) -> bytes:
+        """The highest source key that was listed, or the merge's bound."""
+        rows = self._source.rows
+        return max(self.merged, rows[-1][0] if rows else b"")
 
     # -- range -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,68 @@
+"""The two ends of a transfer in one process: an opened store, and its lane or its root directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from entrepot.model.entry import Page
+from entrepot.model.options import SyncOptions
+from entrepot.storage.base import Columns, Lane, Store
+from entrepot.storage.posix.root import Root
+from entrepot.storage.posix.walk import walk
+
+from .compare import Way
+from .keylist import HeadFeed, file_pages, within
+from .listing import Feed, LaneFeed, PageFeed
+
+
+@dataclass(slots=True)
+class End:
+    """One side. Exactly one of ``lane`` and ``root`` is set; a missing directory (dry run) has neither."""
+
+    store: Store
+    lane: Lane | None = None
+    root: Root | None = None
+
+    def feed(
+        self,
+        low: bytes,
+        high: bytes | None,
+        columns: Columns,
+        options: SyncOptions,
+        keys: list[bytes] | None,
+        ready: Callable[[], None],
+        *,
+        changed: bool,
+        source: bool,
+    ) -> Feed:
+        """The listing of a key range on this side; of ``keys`` only when they are given."""
+        if self.lane is not None:
+            if keys is not None:
+                return HeadFeed(self.lane, within(keys, low, high), columns, ready)
+            return LaneFeed(self.lane, low, high, columns, ready, str(self.store.location))
+        if self.root is None:
+            return PageFeed(iter([Page([], last=True)]), high)
+        if keys is not None:
+            return PageFeed(file_pages(self.root, within(keys, low, high), changed=changed), high)
+        return PageFeed(self._walk(low, high, options, changed, source), high)
+
+    def _walk(
+        self, low: bytes, high: bytes | None, options: SyncOptions, changed: bool, source: bool
+    ) -> Iterator[Page]:
+        assert self.root is not None
+        return walk(
+            self.root.fd,
+            after=low,
+            until=high,
+            symlinks=options.symlinks if source else "skip",
+            escape=options.escape_names and not source,
+            changed=changed,
+        )
+
+
+def way_of(source: End, destination: End) -> Way:
+    """Which of the four ways this pair of ends is."""
+    if source.lane is not None:
+        return "store" if destination.lane is not None else "download"
+    return "upload" if destination.lane is not None else "local"

@@ -1,0 +1,242 @@
+"""Sync: joins two opened places into a transfer session, checks them beforehand, and plans the first shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entrepot.model.connection import Connection
+from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
+from entrepot.model.location import Location, parse_location
+from entrepot.model.options import SyncOptions
+from entrepot.model.shard import LedgerPort, Partial
+from entrepot.model.task import TaskSpec
+from entrepot.storage.base import Store
+from entrepot.storage.posix.root import Root
+from entrepot.storage.posix.split import boundaries
+from entrepot.storage.posix.staging import Staging
+from entrepot.storage.registry import open_store
+from entrepot.storage.wire.options import LaneOptions
+from entrepot.storage.wire.reactor import Reactor
+from entrepot.transfer.copy.download import DownloadMover
+from entrepot.transfer.copy.local import LocalMover
+from entrepot.transfer.copy.meta import MetaRules
+from entrepot.transfer.copy.mover import Mover
+from entrepot.transfer.copy.server import ServerMover
+from entrepot.transfer.copy.through import ThroughMover
+from entrepot.transfer.copy.upload import UploadMover, discard_upload
+from entrepot.transfer.ends import End
+from entrepot.transfer.keylist import read_keys
+from entrepot.transfer.rates import current_bandwidth
+from entrepot.transfer.session import Recall, TransferSession
+
+from .environment import WorkEnvironment
+
+PART_SIZE = 8 << 20
+"""Default part size (bytes): right within a region; ``part_size`` changes it."""
+
+SHARDS_PER_PROCESS = 3
+
+
+@dataclass(slots=True, frozen=True)
+class PreflightResult:
+    """Canonical names of both places, and what the user should know."""
+
+    source_identity: str
+    destination_identity: str
+    warnings: tuple[str, ...] = ()
+
+
+def open_place(text: str, env: WorkEnvironment) -> Store:
+    """Open what a person typed, with its stored connection if it names one."""
+    location = parse_location(text)
+    connection: Connection | None = None
+    if location.scheme == "connection":
+        connection = env.connection(location.connection)
+        if connection is None:
+            raise UsageError(
+                f"there is no connection named {location.connection!r}",
+                hint="`entrepot connection list` shows them; `entrepot connection add` makes one",
+            )
+    return open_store(location, connection, state_dir=env.state_dir)
+
+
+def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
+    """Check both places before anything is written.
+
+    Raises PlaceError (missing, not allowed), GuardError (overlap) or UsageError.
+    """
+    options = SyncOptions.from_json(spec.options)
+    source, destination = open_place(spec.source, env), open_place(spec.destination, env)
+    if options.list and options.delete != "none":
+        raise UsageError("a key list cannot be combined with delete", hint="leave one of them out")
+    if options.list:
+        read_keys(options.list)
+    if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
+        raise UsageError(
+            "symlinks can be copied between file systems only", hint="use --symlinks skip or follow"
+        )
+    refuse_overlap(source, destination)
+    _check(source, "source")
+    if not destination.location.is_file:
+        _check(destination, "destination")
+    else:
+        _check_directory(destination.location)
+    return PreflightResult(_name(source), _name(destination))
+
+
+def refuse_overlap(source: Store, destination: Store) -> None:
+    """Raise GuardError when one place lies in the other (fault case 29; alias-aware by identity)."""
+    (here, mine), (there, theirs) = source.identity(), destination.identity()
+    if here != there:
+        return
+    if mine == theirs:
+        raise GuardError(f"source and destination are the same place: {source.location}")
+    if theirs.startswith(mine):
+        raise GuardError(
+            f"the destination {destination.location} lies inside the source {source.location}",
+            hint="choose places that do not contain each other",
+        )
+    if mine.startswith(theirs):
+        raise GuardError(
+            f"the source {source.location} lies inside the destination {destination.location}",
+            hint="choose places that do not contain each other",
+        )
+
+
+def _check(store: Store, role: str) -> None:
+    try:
+        store.check()
+    except StoreError as error:
+        raise PlaceError(f"{role}: {error.message}", hint=error.hint) from error
+
+
+def _check_directory(location: Location) -> None:
+    path = os.fsdecode(location.prefix)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise PlaceError(
+            f"destination: {path} is not a directory",
+            hint="sync works on directories; use `entrepot cp` for one file",
+        )
+
+
+def _name(store: Store) -> str:
+    place, prefix = store.identity()
+    return f"{place}|{os.fsdecode(prefix)}"
+
+
+def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
+    """Keys at which to cut the task's first shards, so that every process has work from the start."""
+    source = parse_location(spec.source)
+    if processes <= 1 or not source.is_file or SyncOptions.from_json(spec.options).list:
+        return []
+    return boundaries(source.prefix, processes * SHARDS_PER_PROCESS, b"", None)
+
+
+def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> TransferSession:
+    """A session of this task for one process."""
+    options = SyncOptions.from_json(spec.options)
+    reactor = Reactor()
+    stores = open_place(spec.source, env), open_place(spec.destination, env)
+    source, destination = (_open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
+    staging = _open_staging(destination, options, env)
+
+    def mover(recall: Recall) -> Mover:
+        return _mover(source, destination, staging, recall, options, env)
+
+    def finish(cancelled: bool) -> None:
+        if staging is not None:
+            staging.close(remove=True)
+
+    return TransferSession(
+        source,
+        destination,
+        options,
+        port,
+        reactor,
+        mover,
+        env.clock,
+        keys=read_keys(options.list) if options.list else None,
+        discard=_discarder(destination, staging),
+        md5_etags=lambda: all(_md5_etags(end) for end in (source, destination)),
+        finish=finish,
+    )
+
+
+def _open_end(
+    store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool
+) -> End:
+    if store.location.is_file:
+        path = store.location.prefix
+        if writes and options.dry_run and not os.path.isdir(path):
+            return End(store)
+        return End(store, root=Root(path, create=writes))
+    share = max(1, env.processes)
+    return End(
+        store,
+        lane=store.lane(
+            reactor,
+            LaneOptions(
+                connections=options.concurrency,
+                bandwidth=current_bandwidth(options, env.wall()) // share,
+                max_requests=options.max_requests / share,
+            ),
+        ),
+    )
+
+
+def _open_staging(destination: End, options: SyncOptions, env: WorkEnvironment) -> Staging | None:
+    if destination.root is None or options.dry_run:
+        return None
+    return Staging(destination.root, staging_tag(env.task_id), fsync=options.fsync, runner=env.runner_id)
+
+
+def staging_tag(task_id: str) -> str:
+    """Staging directories are per task: what a killed run left is found by the next one."""
+    return task_id[-12:].lower()
+
+
+def _mover(
+    source: End,
+    destination: End,
+    staging: Staging | None,
+    recall: Recall,
+    options: SyncOptions,
+    env: WorkEnvironment,
+) -> Mover:
+    rules = MetaRules(options)
+    part_size = options.part_size or PART_SIZE
+    verify = options.verify != "none"
+    if source.lane is None:
+        assert source.root is not None
+        if destination.lane is None:
+            return LocalMover(source.root, staging, recall, options, env.clock)
+        return UploadMover(
+            source.root, destination.lane, destination.store, recall, rules, part_size, env.wall, verify=verify
+        )
+    if destination.lane is None:
+        assert staging is not None or options.dry_run
+        return DownloadMover(source.lane, staging, recall, options, part_size, env.wall)  # type: ignore[arg-type]
+    if options.server_side and rules.keeps_all and destination.store.can_server_copy_from(source.store):
+        return ServerMover(
+            destination.lane, source.store, destination.store, recall, rules, env.wall, source.lane
+        )
+    return ThroughMover(
+        source.lane, destination.lane, destination.store, recall, rules, part_size, env.wall, verify=verify
+    )
+
+
+def _discarder(destination: End, staging: Staging | None) -> Callable[[Partial], None]:
+    def discard(partial: Partial) -> None:
+        if partial.staged:
+            if staging is not None:
+                staging.remove(partial.staged)
+        elif destination.lane is not None:
+            discard_upload(destination.store, partial.key, partial.upload_id, partial.started)
+
+    return discard
+
+
+def _md5_etags(end: End) -> bool:
+    return bool(getattr(end.store, "md5_etags", False))
