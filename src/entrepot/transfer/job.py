@@ -8,10 +8,14 @@ from entrepot.model.shard import Doomed, Failure
 from entrepot.model.totals import Totals
 
 
+Outcome = tuple[bytes, str, int, str, str]
+"""(key, outcome, size, proof, note)."""
+
+
 class Batch:
     """A merged piece of a range. When ``open`` is 0, every entry up to ``upper`` has its outcome in ``totals``."""
 
-    __slots__ = ("doomed", "dropped", "failures", "open", "totals", "upper")
+    __slots__ = ("doomed", "dropped", "failures", "lines", "open", "totals", "upper")
 
     def __init__(self, upper: bytes) -> None:
         self.upper = upper
@@ -21,24 +25,33 @@ class Batch:
         self.doomed: list[Doomed] = []
         self.dropped = False
         """Set when the lease was lost: movers skip jobs of a dropped batch."""
+        self.lines: list[Outcome] | None = None
+        """Outcome of every entry, when a report is wanted."""
+
+    def _tell(self, job: Job, outcome: str, note: str = "") -> None:
+        if self.lines is not None:
+            self.lines.append((job.key, outcome, job.size, job.proof, note))
 
     def copied(self, job: Job) -> None:
         """``job`` was copied and verified."""
         self.open -= 1
         self.totals.copied += 1
         self.totals.copied_bytes += job.size
+        self._tell(job, "copied")
 
     def equal(self, job: Job) -> None:
         """A closer look found ``job`` equal."""
         self.open -= 1
         self.totals.equal += 1
         self.totals.equal_bytes += job.size
+        self._tell(job, "equal")
 
     def skipped(self, job: Job) -> None:
         """``job`` was left out on purpose (vanished, a special file)."""
         self.open -= 1
         self.totals.skipped += 1
         self.totals.skipped_bytes += job.size
+        self._tell(job, "skipped")
 
     def failed(self, job: Job, error: StoreError) -> None:
         """``job`` failed for good."""
@@ -48,13 +61,14 @@ class Batch:
         self.open -= 1
         self.totals.failed += 1
         self.totals.failed_bytes += job.size
+        self._tell(job, "failed", f"{error.failure.value}: {error.message}")
         self.failures.append(Failure(job.key, error.failure.value, error.message, job.attempts + 1, job.size))
 
 
 class Job:
     """One source entry to be copied. ``evidence`` is the listing's, to pin the source version."""
 
-    __slots__ = ("attempts", "batch", "evidence", "key", "size")
+    __slots__ = ("attempts", "batch", "evidence", "key", "proof", "size")
 
     def __init__(self, key: bytes, evidence: Evidence, size: int, batch: Batch) -> None:
         self.key = key
@@ -62,3 +76,5 @@ class Job:
         self.size = size
         self.batch = batch
         self.attempts = 0
+        self.proof = ""
+        """Evidence that verified the bytes or the equality, for the report."""

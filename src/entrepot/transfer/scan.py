@@ -18,8 +18,9 @@ from entrepot.model.totals import Totals
 
 from .compare import Comparer
 from .filters import Filter
-from .job import Batch
+from .job import Batch, Outcome
 from .listing import Feed, first
+from .report import Segment
 
 size_of = itemgetter(2)
 
@@ -32,7 +33,7 @@ FAILURES_KEPT = 1000
 class Rules:
     """What a scan needs to know of the options, joined once per session."""
 
-    __slots__ = ("compare", "delete", "destination_filter", "emit", "select", "source_filter")
+    __slots__ = ("compare", "delete", "destination_filter", "emit", "segments", "select", "source_filter")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Rules:
         source_filter: Filter,
         destination_filter: Filter,
         select: Callable[[list[Row]], list[Row]] | None,
+        segments: Callable[[Shard], Segment] | None = None,
     ) -> None:
         self.compare = compare
         self.emit = emit
@@ -51,6 +53,8 @@ class Rules:
         self.destination_filter = destination_filter
         self.select = select
         """Drops rows by size or time from those to be copied (they stay known, so nothing of them is doomed)."""
+        self.segments = segments
+        """Opens the report segment of a shard, when a report is wanted."""
 
 
 class Scan:
@@ -75,6 +79,7 @@ class Scan:
         self._warnings: list[str] = []
         self._problems_told = 0
         self._specials_told = 0
+        self._segment = rules.segments(shard) if rules.segments is not None else None
 
     # -- merging ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +157,9 @@ class Scan:
             copy, doubt = self._select(batch, copy, doubt)
         if rules.delete and theirs:
             self._doom(batch, mine, theirs)
+        if rules.segments is not None:
+            batch.lines = _equal_lines(mine, copy, doubt)
+            batch.lines += [(d.key, "extra", d.size, "", "") for d in batch.doomed]
         if copy or doubt:
             batch.open += len(copy) + len(doubt)
             rules.emit(batch, copy, doubt)
@@ -210,6 +218,10 @@ class Scan:
             self.totals.add(batch.totals)
             self._failures += batch.failures
             self._doomed += batch.doomed
+            if self._segment is not None and batch.lines:
+                self._segment.write(batch.lines)
+        if self._segment is not None:
+            self._segment.flush()
         progress = Progress(
             self.shard.id,
             self.shard.fence,
@@ -258,6 +270,14 @@ class Scan:
         """Close the feeds."""
         self._source.close()
         self._destination.close()
+        if self._segment is not None:
+            self._segment.close()
+
+
+def _equal_lines(mine: list[Row], copy: list[Row], doubt: list[Row]) -> list[Outcome]:
+    touched = {row[0] for row in copy}
+    touched.update(row[0] for row in doubt)
+    return [(key, "equal", size, "listing", "") for key, _, size in mine if key not in touched]
 
 
 def _cut(rows: list[Row], bound: bytes) -> tuple[list[Row], list[Row]]:

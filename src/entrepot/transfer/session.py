@@ -174,7 +174,11 @@ class TransferSession:
 
     @property
     def idle(self) -> bool:
-        return not (self._scans or self._deletes or self._mover.busy or self._resolver.busy)
+        if self._mover.busy or self._resolver.busy:
+            return False
+        if self._stopping:
+            return all(run.finished for run in self._deletes.values())
+        return not (self._scans or self._deletes)
 
     @property
     def urgent(self) -> bool:

@@ -97,7 +97,7 @@ class DownloadMover(LaneMover):
                 self.staging.write_small(path, op.body, self.mtime(self.lane.info(op)), None)
             except StoreError as fault:
                 error = fault
-        self.finished(job, as_vanished(error))
+        self.finished(job, as_vanished(error), op.proof)
 
     def _medium(self, op: Get) -> None:
         job, path, staged = op.job
@@ -110,7 +110,7 @@ class DownloadMover(LaneMover):
                 self.staging.commit(staged, path, info.size, self.mtime(info), None)
         except StoreError as fault:
             error = error or fault
-        self.finished(job, as_vanished(error))
+        self.finished(job, as_vanished(error), op.proof)
 
     def begin_large(self, job: Job) -> Parted:
         if job.key.endswith(b"/"):

@@ -167,9 +167,10 @@ class LaneMover:
         job.attempts += 1
         self._again.append(job)
 
-    def finished(self, job: Job, error: StoreError | None) -> None:
+    def finished(self, job: Job, error: StoreError | None, proof: str = "") -> None:
         """One operation of a plain job came back for good."""
         self.open -= 1
+        job.proof = proof
         if error is None:
             job.batch.copied(job)
         else:

@@ -40,7 +40,7 @@ class ServerMover(LaneMover):
         return Copy(job.key, self.source, job.key, self._copied, job)
 
     def _copied(self, op: Copy) -> None:
-        self.finished(op.job, op.error)
+        self.finished(op.job, op.error, op.proof)
 
     def begin_large(self, job: Job) -> Parted:
         return ServerParted(job, self)

@@ -70,7 +70,7 @@ class ThroughMover(LaneMover):
     def _written(self, op: Put) -> None:
         job: Job = op.job
         self.held -= job.size
-        self.finished(job, op.error)
+        self.finished(job, op.error, op.proof)
         if not self.lane_busy_enough():
             self.work()
 

@@ -60,7 +60,7 @@ class UploadMover(LaneMover):
 
     def _stored(self, op: Put) -> None:
         self.held -= len(op.body)  # type: ignore[arg-type]
-        self.finished(op.job, op.error)
+        self.finished(op.job, op.error, op.proof)
 
     def begin_large(self, job: Job) -> Parted:
         return FileParted(job, self)
