@@ -44,9 +44,10 @@ class Reply:
 class Exchange:
     """A connection to a target for one request after the other."""
 
-    def __init__(self, target: S3Target, *, timeout: float = 20.0) -> None:
+    def __init__(self, target: S3Target, *, connect: float = 10.0, reply: float = 60.0) -> None:
         self.target = target
-        self.timeout = timeout
+        self.connect_timeout = connect
+        self.reply_timeout = reply
         self._connection: http.client.HTTPConnection | None = None
         self._connected: tuple[str, int, bool] = ("", 0, False)
 
@@ -111,10 +112,14 @@ class Exchange:
         if self._connection is None:
             if target.tls:
                 self._connection = http.client.HTTPSConnection(
-                    target.host, target.port, timeout=self.timeout, context=tls_context(target)
+                    target.host, target.port, timeout=self.connect_timeout, context=tls_context(target)
                 )
             else:
-                self._connection = http.client.HTTPConnection(target.host, target.port, timeout=self.timeout)
+                self._connection = http.client.HTTPConnection(
+                    target.host, target.port, timeout=self.connect_timeout
+                )
+            self._connection.connect()
+            self._connection.sock.settimeout(self.reply_timeout)
             self._connected = place
         return self._connection
 
