@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 from entrepot.model.errors import UsageError
 from entrepot.model.options import SyncOptions
@@ -34,3 +35,20 @@ def parse_window(text: str) -> tuple[int, int, int]:
     if h1 > 24 or h2 > 24 or m1 > 59 or m2 > 59:
         raise UsageError(f"bandwidth window {text!r}: no such time of day")
     return h1 * 60 + m1, h2 * 60 + m2, rate
+
+
+class Throttle:
+    """Holds a blocking copy to ``rate`` bytes/s by sleeping; half a second of credit at most."""
+
+    def __init__(self, rate: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._due = clock()
+
+    def spend(self, count: int) -> None:
+        """Account for ``count`` bytes; returns when they may have passed."""
+        now = self._clock()
+        self._due = max(self._due, now - 0.5) + count / self._rate
+        if self._due > now:
+            self._sleep(min(self._due - now, 5.0))

@@ -6,8 +6,9 @@ store against the file's bytes, the original mtime kept in metadata, the order o
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import md5
 from typing import Protocol
 
@@ -168,7 +169,7 @@ class Resolver:
             return False
         place = self._sides[0] if self._way == "upload" else self._sides[1]
         assert isinstance(place, Root)
-        with SourceFile.open(place, look.job.key) as file:
+        with SourceFile(place, look.job.key) as file:
             return self._file_and_object(file, info)
 
     def _stores(self, look: _Look) -> bool | None:
@@ -210,7 +211,7 @@ class Resolver:
     def _local_equal(self, key: bytes) -> bool:
         mine, theirs = self._sides
         assert isinstance(mine, Root) and isinstance(theirs, Root)
-        with SourceFile.open(mine, key) as a, SourceFile.open(theirs, key) as b:
+        with SourceFile(mine, key) as a, SourceFile(theirs, key) as b:
             return a.size == b.size and _crc_of(a) == _crc_of(b)
 
     # -- contents --------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ class Resolver:
         look.awaiting = 1
         for side, place in enumerate(self._sides):
             if isinstance(place, Root):
-                with SourceFile.open(place, look.job.key) as file:
+                with SourceFile(place, look.job.key) as file:
                     look.sums[side] = _crc_of(file)
                 continue
             look.awaiting += 1
@@ -255,13 +256,22 @@ def _same_instant(a: int, b: int) -> bool:
 
 def _md5_of(file: SourceFile) -> bytes:
     digest = md5()
-    for piece in file.pieces(CHUNK):
+    for piece in _pieces(file):
         digest.update(piece)
     return digest.hexdigest().encode()
 
 
 def _crc_of(file: SourceFile) -> int:
     value = 0
-    for piece in file.pieces(CHUNK):
+    for piece in _pieces(file):
         value = crc32c(piece, value)
     return value
+
+
+def _pieces(file: SourceFile) -> Iterator[bytes]:
+    """The file's bytes from the start, and the check that it stayed the same."""
+    offset = 0
+    while piece := os.pread(file.fd, CHUNK, offset):
+        offset += len(piece)
+        yield piece
+    file.recheck()

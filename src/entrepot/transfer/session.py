@@ -65,6 +65,7 @@ class TransferSession:
         discard: Callable[[Partial], None],
         md5_etags: Callable[[], bool],
         finish: Callable[[bool], None],
+        segments: Callable[[Shard], Segment] | None = None,
     ) -> None:
         self.source, self.destination = source, destination
         self.options = options
@@ -325,7 +326,7 @@ class TransferSession:
         self._mover.close()
         for lane in self._lanes:
             lane.close()
-        self._finish(self._stopping == "cancel")
+        self._finish(self._stopping == "pause")
 
 
 def _place(end: End) -> Lane | object:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from entrepot.model.connection import Connection
 from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
@@ -13,6 +13,7 @@ from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial
 from entrepot.model.task import TaskSpec
 from entrepot.storage.base import Store
+from entrepot.storage.posix.links import Links
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.split import boundaries
 from entrepot.storage.posix.staging import Staging
@@ -28,24 +29,15 @@ from entrepot.transfer.copy.through import ThroughMover
 from entrepot.transfer.copy.upload import UploadMover, discard_upload
 from entrepot.transfer.ends import End
 from entrepot.transfer.keylist import read_keys
-from entrepot.transfer.rates import current_bandwidth
+from entrepot.transfer.rates import Throttle, current_bandwidth
 from entrepot.transfer.session import Recall, TransferSession
 
-from .environment import WorkEnvironment
+from .environment import PreflightResult, WorkEnvironment
 
 PART_SIZE = 8 << 20
 """Default part size (bytes): right within a region; ``part_size`` changes it."""
 
 SHARDS_PER_PROCESS = 3
-
-
-@dataclass(slots=True, frozen=True)
-class PreflightResult:
-    """Canonical names of both places, and what the user should know."""
-
-    source_identity: str
-    destination_identity: str
-    warnings: tuple[str, ...] = ()
 
 
 def open_place(text: str, env: WorkEnvironment) -> Store:
@@ -83,7 +75,7 @@ def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
         _check(destination, "destination")
     else:
         _check_directory(destination.location)
-    return PreflightResult(_name(source), _name(destination))
+    return PreflightResult(source.identity(), destination.identity())
 
 
 def refuse_overlap(source: Store, destination: Store) -> None:
@@ -121,11 +113,6 @@ def _check_directory(location: Location) -> None:
         )
 
 
-def _name(store: Store) -> str:
-    place, prefix = store.identity()
-    return f"{place}|{os.fsdecode(prefix)}"
-
-
 def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
     """Keys at which to cut the task's first shards, so that every process has work from the start."""
     source = parse_location(spec.source)
@@ -145,9 +132,9 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     def mover(recall: Recall) -> Mover:
         return _mover(source, destination, staging, recall, options, env)
 
-    def finish(cancelled: bool) -> None:
+    def finish(keep: bool) -> None:
         if staging is not None:
-            staging.close(remove=True)
+            staging.close(remove=not keep)
 
     return TransferSession(
         source,
@@ -169,9 +156,10 @@ def _open_end(
 ) -> End:
     if store.location.is_file:
         path = store.location.prefix
+        follow = options.symlinks == "follow" and not writes
         if writes and options.dry_run and not os.path.isdir(path):
             return End(store)
-        return End(store, root=Root(path, create=writes))
+        return End(store, root=Root(path, create=writes, follow=follow, escape=options.escape_names and writes))
     share = max(1, env.processes)
     return End(
         store,
@@ -189,12 +177,12 @@ def _open_end(
 def _open_staging(destination: End, options: SyncOptions, env: WorkEnvironment) -> Staging | None:
     if destination.root is None or options.dry_run:
         return None
-    return Staging(destination.root, staging_tag(env.task_id), fsync=options.fsync, runner=env.runner_id)
+    return Staging(destination.root, staging_tag(env.task_id, env.runner_id), fsync=options.fsync)
 
 
-def staging_tag(task_id: str) -> str:
-    """Staging directories are per task: what a killed run left is found by the next one."""
-    return task_id[-12:].lower()
+def staging_tag(task_id: str, runner_id: str) -> str:
+    """Names the staging directory of one runner, so that what a killed one left is known by its task."""
+    return f"{task_id[-16:]}-{runner_id[-8:]}".lower()
 
 
 def _mover(
@@ -211,7 +199,7 @@ def _mover(
     if source.lane is None:
         assert source.root is not None
         if destination.lane is None:
-            return LocalMover(source.root, staging, recall, options, env.clock)
+            return _local(source.root, staging, options, env)
         return UploadMover(
             source.root, destination.lane, destination.store, recall, rules, part_size, env.wall, verify=verify
         )
@@ -227,11 +215,19 @@ def _mover(
     )
 
 
+def _local(source: Root, staging: Staging | None, options: SyncOptions, env: WorkEnvironment) -> LocalMover:
+    links = Links(staging, env.task_id[-16:].lower()) if staging is not None else None
+    bandwidth = current_bandwidth(options, env.wall()) // max(1, env.processes)
+    spend = Throttle(bandwidth, env.clock, time.sleep).spend if bandwidth else None
+    return LocalMover(source, staging, options, env.clock, links, spend)
+
+
 def _discarder(destination: End, staging: Staging | None) -> Callable[[Partial], None]:
     def discard(partial: Partial) -> None:
         if partial.staged:
-            if staging is not None:
-                staging.remove(partial.staged)
+            left = staging.reopen(partial.staged) if staging is not None else None
+            if staging is not None and left is not None:
+                staging.discard(left)
         elif destination.lane is not None:
             discard_upload(destination.store, partial.key, partial.upload_id, partial.started)
 

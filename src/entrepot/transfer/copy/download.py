@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -10,6 +12,7 @@ from entrepot.model.errors import ChangedError, NameNotPossibleError, NotFoundEr
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import Partial
 from entrepot.storage.base import Get, Head, Lane, Op
+from entrepot.storage.posix.faults import write_error
 from entrepot.storage.posix.names import to_path
 from entrepot.storage.posix.staging import Staged, Staging
 from entrepot.transfer.job import Job
@@ -21,15 +24,20 @@ from .parted import Ends, Parted
 class StagedSink:
     """Writes a body into a staged file at its place."""
 
-    __slots__ = ("_staging", "_target")
+    __slots__ = ("_fd", "_key")
 
-    def __init__(self, staging: Staging, target: Staged) -> None:
-        self._staging = staging
-        self._target = target
+    def __init__(self, staged: Staged, key: bytes) -> None:
+        self._fd = staged.fd
+        self._key = key
 
     def write(self, offset: int, piece: memoryview) -> None:
         """pwrite; a full disk is a QuotaError."""
-        self._staging.pwrite(self._target, piece, offset)
+        try:
+            done = os.pwrite(self._fd, piece, offset)
+            while done < len(piece):
+                done += os.pwrite(self._fd, piece[done:], offset + done)
+        except OSError as error:
+            raise write_error(error, self._key) from None
 
 
 class DownloadMover(LaneMover):
@@ -50,24 +58,17 @@ class DownloadMover(LaneMover):
         self.clock = clock
         self.verify = options.verify != "none"
         self._keeps_mtime = "mtime" in options.preserve
-        self._escape = options.escape_names
 
     def begin(self, job: Job) -> Op | None:
         key = job.key
         if key.endswith(b"/") or not key:
             self._marker(job)
             return None
-        path = to_path(key, self._escape)
         if job.size <= INLINE_SIZE:
-            return Get(key, self._small, (job, path), verify=self.verify)
+            return Get(key, self._small, job, verify=self.verify)
+        to_path(key, self.staging.root.escape)
         staged = self.staging.begin(staged_name(key), job.size)
-        return Get(
-            key,
-            self._medium,
-            (job, path, staged),
-            sink=StagedSink(self.staging, staged),
-            verify=self.verify,
-        )
+        return Get(key, self._medium, (job, staged), sink=StagedSink(staged, key), verify=self.verify)
 
     def _marker(self, job: Job) -> None:
         """A key that ends in "/" stands for a directory; with bytes in it it has no place in a file system."""
@@ -77,11 +78,18 @@ class DownloadMover(LaneMover):
                 subject=repr(job.key),
                 hint="rename the object, or use --escape-names",
             )
-        made = self.staging.make_directory(to_path(job.key.rstrip(b"/"), self._escape)) if job.key else False
-        if made:
+        if job.key and self._make_directory(job.key):
             job.batch.copied(job)
         else:
             job.batch.equal(job)
+
+    def _make_directory(self, key: bytes) -> bool:
+        root = self.staging.root
+        try:
+            return not stat.S_ISDIR(root.lstat(key.rstrip(b"/")).st_mode)
+        except VanishedError:
+            root.make_directory(to_path(key.rstrip(b"/"), root.escape), key)
+            return True
 
     def mtime(self, info: Info) -> int | None:
         """The mtime to give the file: the original file's if known, else the object's."""
@@ -90,24 +98,25 @@ class DownloadMover(LaneMover):
         return info.source_mtime_ns if info.source_mtime_ns is not None else info.mtime_ns
 
     def _small(self, op: Get) -> None:
-        job, path = op.job
+        job: Job = op.job
         error = op.error
         if error is None and not job.batch.dropped:
             try:
-                self.staging.write_small(path, op.body, self.mtime(self.lane.info(op)), None)
+                self.staging.write_small(job.key, op.body, self.mtime(self.lane.info(op)))
             except StoreError as fault:
                 error = fault
         self.finished(job, as_vanished(error), op.proof)
 
     def _medium(self, op: Get) -> None:
-        job, path, staged = op.job
+        job, staged = op.job
         error = op.error
         try:
             if error is not None or job.batch.dropped:
                 self.staging.discard(staged)
             else:
                 info = self.lane.info(op)
-                self.staging.commit(staged, path, info.size, self.mtime(info), None)
+                staged.size = info.size
+                self.staging.commit(staged, job.key, self.mtime(info))
         except StoreError as fault:
             error = error or fault
         self.finished(job, as_vanished(error), op.proof)
@@ -115,17 +124,17 @@ class DownloadMover(LaneMover):
     def begin_large(self, job: Job) -> Parted:
         if job.key.endswith(b"/"):
             self._marker(job)
-        return DownloadParted(job, to_path(job.key, self._escape), self)
+        to_path(job.key, self.staging.root.escape)
+        return DownloadParted(job, self)
 
 
 class DownloadParted(Parted):
     """Ranges of one object, pinned by its etag, written into one staged file."""
 
-    def __init__(self, job: Job, path: bytes, mover: DownloadMover) -> None:
+    def __init__(self, job: Job, mover: DownloadMover) -> None:
         recalled = mover.journal.recall(job.key)
         super().__init__(job, mover.part_size, Ends(mover.parted_finished, lambda: None))
         self._mover = mover
-        self._path = path
         self._staged: Staged | None = None
         self._info: Info | None = None
         self._recalled = recalled
@@ -156,10 +165,11 @@ class DownloadParted(Parted):
         staging, old = self._mover.staging, self._recalled
         if old is not None and old.staged:
             fits = (old.size, old.evidence) == (info.size, info.etag) and old.part_size == self.part_size
-            self._staged = staging.reopen(old.staged, info.size) if fits else None
-            if self._staged is None:
-                staging.remove(old.staged)
-            else:
+            self._staged = staging.reopen(old.staged)
+            if self._staged is not None and not (fits and self._staged.size == info.size):
+                staging.discard(self._staged)
+                self._staged = None
+            if self._staged is not None:
                 finished = set(old.done)
                 self.missing = [n for n in self.missing if n not in finished]
                 self.moved = sum(self.span(n)[1] for n in finished)
@@ -177,7 +187,7 @@ class DownloadParted(Parted):
                 self._info.size,
                 self._info.etag,
                 self.part_size,
-                staged=self._staged.name,
+                staged=f"{self._mover.staging.tag}/{self._staged.name}",
                 done=done,
                 started=self._mover.clock(),
             )
@@ -193,7 +203,7 @@ class DownloadParted(Parted):
             offset=offset,
             length=length,
             if_match=self._info.etag,
-            sink=StagedSink(self._mover.staging, self._staged),
+            sink=StagedSink(self._staged, self.job.key),
             verify=self._mover.verify,
         )
 
@@ -209,9 +219,7 @@ class DownloadParted(Parted):
             if self.job.batch.dropped:
                 self._mover.staging.discard(self._staged)
             else:
-                self._mover.staging.commit(
-                    self._staged, self._path, self._info.size, self._mover.mtime(self._info), None
-                )
+                self._mover.staging.commit(self._staged, self.job.key, self._mover.mtime(self._info))
         except StoreError as error:
             self.fail(error)
             return
@@ -228,13 +236,13 @@ class DownloadParted(Parted):
 
     def rest(self) -> None:
         if self.stopping != "cancel" and self._staged is not None and self._info is not None:
-            self._mover.staging.sync(self._staged)
+            os.fsync(self._staged.fd)
             self._save()
         super().rest()
 
     def close(self) -> None:
         if self._staged is not None:
-            self._mover.staging.detach(self._staged)
+            self._mover.staging.suspend(self._staged)
             self._staged = None
 
 

@@ -52,7 +52,7 @@ class UploadMover(LaneMover):
             if job.attempts:
                 raise
             job.attempts += 1
-            body, mtime_ns = read_small(self.root, job.key, -1)
+            body, mtime_ns = read_small(self.root, job.key, self.root.lstat(job.key).st_size)
         self.held += len(body)
         return Put(
             job.key, body, self._stored, job, meta=self.rules.of_file(job.key, mtime_ns), verify=self.verify
@@ -70,7 +70,7 @@ class FileParted(UploadParted):
     """Regions of one open file become parts; the file is checked once more before they are joined."""
 
     def __init__(self, job: Job, mover: UploadMover) -> None:
-        self._file = SourceFile.open(mover.root, job.key)
+        self._file = SourceFile(mover.root, job.key)
         if self._file.size != job.size:
             job.batch.totals.total_bytes += self._file.size - job.size
             job.size = self._file.size
