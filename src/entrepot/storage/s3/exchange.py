@@ -7,18 +7,17 @@ become one clear line each; there is no retry here.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import http.client
 import socket
 import ssl
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from entrepot.model.errors import ForbiddenError, NotFoundError, StoreError, StoreTimeoutError
+from entrepot.storage.wire.tls import client_context
 
-from .target import Credentials, S3Target
+from .signing import Signer, quote_path, quote_query
+from .target import S3Target
 
 BODY_MAX = 64 << 20
 Query = Sequence[tuple[str, str | bytes]]
@@ -48,8 +47,8 @@ class Exchange:
         self.target = target
         self.connect_timeout = connect
         self.reply_timeout = reply
-        self._connection: http.client.HTTPConnection | None = None
-        self._connected: tuple[str, int, bool] = ("", 0, False)
+        self._socket: socket.socket | None = None
+        self._connected = ("", 0)
 
     def send(
         self,
@@ -64,79 +63,66 @@ class Exchange:
         Raises StoreError when no reply came; every reply is returned, whatever its status.
         """
         target = self.target
-        path = target.path_prefix.decode("latin-1") + quote(key, safe="/-_.~")
+        path = target.path_prefix.decode("latin-1") + quote_path(key)
         text = canonical_query(query)
-        signed = sign(target, method, path, text, headers=headers or {}, body=body)
-        url = f"{path}?{text}" if text else path
+        every = sorted((name.lower(), value) for name, value in (headers or {}).items())
+        names, values = tuple(name for name, _ in every), tuple(value for _, value in every)
+        head = Signer(target).sign(method, path, text, names, values, hashlib.sha256(body).hexdigest())
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
         try:
-            return self._exchange(method, url, signed, body)
+            return self._exchange(method, request)
         except (OSError, http.client.HTTPException) as fault:
             self.close()
             raise connect_error(fault, target) from None
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def _exchange(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Reply:
-        reused = self._connection is not None
+    def _exchange(self, method: str, request: bytes) -> Reply:
+        reused = self._socket is not None
         try:
-            return self._once(method, url, headers, body)
+            return self._once(method, request)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             if not reused:
                 raise
             self.close()  # a connection that the server had closed while it was unused
-            return self._once(method, url, headers, body)
+            return self._once(method, request)
 
-    def _once(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Reply:
-        connection = self._open()
-        connection.putrequest(method, url, skip_host=True, skip_accept_encoding=True)
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body or None)
-        response = connection.getresponse()
-        found = response.read(BODY_MAX)
-        if response.will_close or not response.isclosed():
+    def _once(self, method: str, request: bytes) -> Reply:
+        sock = self._open()
+        sock.sendall(request)
+        response = http.client.HTTPResponse(sock, method=method)
+        try:
+            response.begin()
+            body = response.read(BODY_MAX) if response.length is None else response.read()
+        finally:
+            response.close()
+        if response.will_close:
             self.close()
         raw = b"".join(f"{k}: {v}\r\n".encode("latin-1", "replace") for k, v in response.getheaders())
-        return Reply(response.status, raw, found)
+        return Reply(response.status, raw, body)
 
-    def _open(self) -> http.client.HTTPConnection:
+    def _open(self) -> socket.socket:
         target = self.target
-        place = (target.host, target.port, target.tls)
-        if self._connection is not None and self._connected != place:
-            self.close()
-        if self._connection is None:
+        place = (target.host, target.port)
+        if self._socket is not None and self._connected == place:
+            return self._socket
+        self.close()
+        sock = socket.create_connection(place, self.connect_timeout)
+        try:
             if target.tls:
-                self._connection = http.client.HTTPSConnection(
-                    target.host, target.port, timeout=self.connect_timeout, context=tls_context(target)
-                )
-            else:
-                self._connection = http.client.HTTPConnection(
-                    target.host, target.port, timeout=self.connect_timeout
-                )
-            self._connection.connect()
-            self._connection.sock.settimeout(self.reply_timeout)
-            self._connected = place
-        return self._connection
-
-
-def tls_context(target: S3Target) -> ssl.SSLContext:
-    """The TLS settings of a target. Raises ForbiddenError for a CA file that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=target.ca_file or None)
-    except (OSError, ssl.SSLError):
-        raise ForbiddenError(
-            f"the CA file {target.ca_file} cannot be used",
-            hint="it must be readable and hold certificates in PEM form",
-        ) from None
-    if not target.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+                context = client_context(verify=target.verify, ca_file=target.ca_file)
+                sock = context.wrap_socket(sock, server_hostname=target.host)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(self.reply_timeout)
+        except BaseException:
+            sock.close()
+            raise
+        self._socket, self._connected = sock, place
+        return sock
 
 
 def connect_error(fault: Exception, target: S3Target) -> StoreError:
@@ -186,43 +172,8 @@ def connect_error(fault: Exception, target: S3Target) -> StoreError:
 
 def canonical_query(query: Query) -> str:
     """The query in the order and encoding that the signature wants; it is sent like this too."""
-    pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query)
-    return "&".join(f"{name}={value}" for name, value in pairs)
-
-
-def sign(
-    target: S3Target, method: str, path: str, query: str, *, headers: dict[str, str], body: bytes
-) -> dict[str, str]:
-    """All headers of a request, signed (AWS Signature Version 4) unless the target is anonymous."""
-    keys = target.credentials(False)
-    now = time.gmtime(time.time() + target.clock_offset)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", now)
-    every = {name.lower(): value for name, value in headers.items()}
-    every["host"] = target.host_header.decode()
-    if target.requester_pays:
-        every["x-amz-request-payer"] = "requester"
-    if not keys.access_key:
-        return every
-    every["x-amz-date"] = stamp
-    every["x-amz-content-sha256"] = hashlib.sha256(body).hexdigest()
-    if keys.session_token:
-        every["x-amz-security-token"] = keys.session_token.reveal()
-    names = sorted(every)
-    listed = ";".join(names)
-    lines = "".join(f"{name}:{' '.join(every[name].split())}\n" for name in names)
-    request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{every['x-amz-content-sha256']}"
-    scope = f"{stamp[:8]}/{target.region}/{target.profile.signing_service}/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    signature = hmac.new(_key(keys, scope), text.encode(), hashlib.sha256).hexdigest()
-    every["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
-        f"SignedHeaders={listed}, Signature={signature}"
+    raw = (
+        (quote_query(name.encode()), value if isinstance(value, bytes) else value.encode())
+        for name, value in query
     )
-    return every
-
-
-def _key(keys: Credentials, scope: str) -> bytes:
-    key = b"AWS4" + keys.secret_key.reveal().encode()
-    for piece in scope.split("/"):
-        key = hmac.new(key, piece.encode(), hashlib.sha256).digest()
-    return key
+    return "&".join(f"{name}={quote_query(value)}" for name, value in sorted(raw))

@@ -125,7 +125,7 @@ class S3Store:
         return documents.bucket_names(reply.body)
 
     def create_bucket(self) -> None:
-        """Create the bucket; only ever called when a person asked for it. One that is ours already is fine."""
+        """Create the bucket, because a person asked for it. One that is ours already is fine."""
         target = self.target
         body = b""
         if target.profile.provider == "s3" and target.region != "us-east-1":
@@ -369,12 +369,9 @@ def canonical_endpoint(target: S3Target) -> str:
 
 def _may_be_style(fault: StoreError) -> bool:
     """True when the other addressing style might cure it: no such host or bucket, no certificate for it."""
-    return isinstance(fault, NotFoundError) or fault.code in {
-        "",
-        "400",
-        "SignatureDoesNotMatch",
-        "InvalidRequest",
-    }
+    if isinstance(fault, NotFoundError):
+        return True
+    return isinstance(fault, ForbiddenError) and fault.code in {"", "SignatureDoesNotMatch"}
 
 
 def _adapted(query: Query, profile: Profile) -> Query:
