@@ -40,7 +40,7 @@ class Assignment:
 
 @dataclass(slots=True, frozen=True)
 class Farewell:
-    """The last word of a runner: "" (done), "stopped", "error" (for the user), "crash" (a fault of ours)."""
+    """Last word of a runner: "" (done), "stopped", "error" (for the user), "crash" (a fault of ours)."""
 
     outcome: str
     error: EntrepotError | None = None
@@ -54,7 +54,7 @@ def pack(message: Any) -> bytes:
 
 
 class Bell:
-    """A counter in shared memory, made before the fork: the parent rings, runners hear it without a system call."""
+    """A counter in shared memory, made before the fork: the parent rings, runners hear it for free."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)

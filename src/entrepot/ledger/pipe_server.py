@@ -49,7 +49,7 @@ class _Guest:
 
 
 class PipeServer:
-    """Serves any number of runners from one thread; ``gone`` collects (runner id, last word) of those that left."""
+    """Serves any number of runners; ``gone`` collects (runner id, last word) of those that left."""
 
     def __init__(self, bell: Bell, clock: Callable[[], float] = time.monotonic) -> None:
         self.bell = bell
@@ -71,6 +71,10 @@ class PipeServer:
     def watch(self, descriptor: int) -> None:
         """Wake from :meth:`serve` when something arrives on this descriptor, and swallow it."""
         self._selector.register(descriptor, selectors.EVENT_READ, None)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Stop watching it."""
+        self._selector.unregister(descriptor)
 
     def open(self, make_port: Callable[[str], ServedPort], assign: Callable[[str], Assignment]) -> None:
         """The task is known now: let the runners begin."""

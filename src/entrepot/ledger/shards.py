@@ -38,16 +38,30 @@ def add_ranges(
     connection: Connection, task_id: str, phase: Phase, cuts: Sequence[bytes] = (), low: bytes = b""
 ) -> None:
     """Queue the whole key space (above ``low``), cut at ascending keys."""
-    edges: list[bytes | None] = [low, *sorted(set(cuts) - {low}), None]
-    _insert(connection, task_id, phase, edges)
+    _insert(connection, task_id, phase, [low, *sorted(set(cuts) - {low}), None])
 
 
-def _insert(connection: Connection, task_id: str, phase: str, edges: Sequence[bytes | None]) -> None:
+def _insert(connection: Connection, task_id: str, phase: str, marks: Sequence[bytes | None]) -> None:
     rows = [
         {"task_id": task_id, "phase": phase, "state": "queued", "low": low, "cursor": low, "high": high}
-        for low, high in pairwise(edges)
+        for low, high in pairwise(marks)
     ]
     connection.execute(insert(shard), rows)
+
+
+def add_done(connection: Connection, task_id: str, phase: Phase, totals: Totals) -> None:
+    """Record a piece of work that needs no runner, with its totals."""
+    row = {"task_id": task_id, "phase": phase, "state": "done", "low": b"", "cursor": b"", "high": None}
+    connection.execute(insert(shard).values(**row, **totals.as_dict()))
+    _count(connection, task_id, totals, 0, 0)
+
+
+def edges(connection: Connection, task_id: str, phase: Phase) -> list[bytes]:
+    """Where the ranges of a phase were cut in the end: good cuts for the next one."""
+    rows = connection.execute(
+        select(shard.c.low).where(shard.c.task_id == task_id, shard.c.phase == phase, shard.c.low != b"")
+    )
+    return sorted({row.low for row in rows})
 
 
 def lease(
@@ -244,9 +258,8 @@ def split(connection: Connection, runner_id: str, shard_id: int, fence: int, at:
     row = _held(connection, runner_id, {shard_id}).get(shard_id)
     if row is None or row.fence != fence:
         raise LeaseLost(f"shard {shard_id} belongs to another runner now")
-    edges: list[bytes | None] = [*at, row.high]
     ascending = all(a < b for a, b in pairwise(at))
     if not at or not ascending or at[0] <= row.cursor or (row.high is not None and at[-1] >= row.high):
         raise InternalError(f"shard {shard_id}: cannot be cut at {list(at)!r}")
     connection.execute(update(shard).where(shard.c.id == shard_id).values(high=at[0]))
-    _insert(connection, row.task_id, row.phase, edges)
+    _insert(connection, row.task_id, row.phase, [*at, row.high])

@@ -15,7 +15,7 @@ from entrepot.model.totals import FIELDS, Totals
 
 from . import events
 from .dialect import now
-from .schema import CHILDREN, shard, task
+from .schema import CHILDREN, doomed, partial, shard, task
 
 ACTIVE = (TaskState.QUEUED, TaskState.SCANNING, TaskState.RUNNING)
 """States in which runners get work."""
@@ -265,6 +265,18 @@ def shard_counts(connection: Connection, task_id: str) -> dict[tuple[Phase, str]
         .group_by(shard.c.phase, shard.c.state)
     )
     return {(phase, state): count for phase, state, count in rows}
+
+
+def begin(connection: Connection, task_id: str) -> None:
+    """A task that found nothing to lease still passes through SCANNING on its way to the end."""
+    if read(connection, task_id).state is TaskState.QUEUED:
+        transition(connection, task_id, TaskState.SCANNING)
+
+
+def forget_journals(connection: Connection, task_id: str) -> None:
+    """Drop what only an unfinished task needs: journaled deletes and half-moved objects."""
+    for table in (doomed, partial):
+        connection.execute(delete(table).where(table.c.task_id == task_id))
 
 
 def prune(connection: Connection, older_than: float) -> int:

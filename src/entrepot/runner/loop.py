@@ -53,8 +53,9 @@ def run(
 ) -> str:
     """Work until no shard will come any more ("") or an order stops it ("pause", "cancel").
 
-    ``rang`` tells that the parent wants a report now; ``alive`` that there is still someone to report to (else
-    the answer is "orphaned"). Every shard that is held at the end was reported and given back. Errors of the session pass through.
+    ``rang`` tells that the parent wants a report now; ``alive`` that there is still someone to report to
+    (else the answer is "orphaned"). Every shard that is held at the end was reported and given back. Errors
+    of the session pass through.
     """
     loop = _Loop(session, port, clock, heartbeat)
     while alive():
@@ -63,7 +64,7 @@ def run(
             return ""
         if not session.idle:
             session.poll(POLL)
-        if session.urgent or rang() or clock() >= loop.report_at:
+        if loop.due(rang()):
             loop.report()
         if loop.stop and session.idle:
             loop.report()
@@ -89,6 +90,15 @@ class _Loop:
     def at_rest(self) -> bool:
         """Nothing held and nothing in flight."""
         return not self.held and self.session.idle
+
+    def due(self, rang: bool) -> bool:
+        """Whether to report now. While draining, an urgent session is heard at most every POLL seconds."""
+        now = self.clock()
+        if now >= self.report_at:
+            return True
+        if self.stop:
+            return self.session.urgent and now >= self.report_at - self.heartbeat + POLL
+        return rang or self.session.urgent
 
     def take_work(self) -> int:
         """Lease as many shards as the session likes to have; wait a little when it has nothing else to do."""
@@ -120,13 +130,14 @@ class _Loop:
         if orders.stop and self.stop not in {orders.stop, "cancel"}:
             self.stop = orders.stop
             self.session.drain(orders.stop)
-        elif orders.hungry and not self.stop:
+        elif not self.stop:
             self._share(orders.hungry)
 
     def _share(self, hungry: int) -> None:
         for shard_id, fence, at in self.session.split_offers(hungry):
             try:
                 self.port.split(shard_id, fence, at)
+                self.ask_at = 0.0
             except LeaseLost:
                 self._drop((shard_id,))
 

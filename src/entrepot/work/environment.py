@@ -31,15 +31,3 @@ class WorkEnvironment:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     random: Random = field(default_factory=Random)
-
-
-@dataclass(slots=True, frozen=True)
-class PreflightResult:
-    """What the checks before a task found out: both places in canonical form, as ``Store.identity`` gives it.
-
-    For files the place is ``file`` with the real path as prefix. ``warnings`` are shown to the person.
-    """
-
-    source: tuple[str, bytes]
-    destination: tuple[str, bytes]
-    warnings: tuple[str, ...] = ()

@@ -1,0 +1,131 @@
+"""Taking hold of a task: go on with the unfinished one of the same request, or create it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from entrepot.ledger import shards, tasks
+from entrepot.ledger.database import Ledger
+from entrepot.ledger.ids import new_id
+from entrepot.model.errors import GuardError
+from entrepot.model.options import SyncOptions
+from entrepot.model.shard import Phase
+from entrepot.model.task import TaskSpec
+
+from .owner import is_alive, this_process
+from .trade import Preflight
+
+_PACE = (
+    "bandwidth",
+    "bandwidth_windows",
+    "max_requests",
+    "concurrency",
+    "report",
+    "on_error",
+    "max_failures",
+)
+"""Options that may change between an interrupted run and the one that goes on with it."""
+
+
+@dataclass(slots=True, frozen=True)
+class Claim:
+    """The task that this process now drives."""
+
+    task_id: str
+    resumed: bool
+
+
+def spec_hash(kind: str, found: Preflight, options: SyncOptions) -> str:
+    """Equal for two requests that mean the same work."""
+    wanted = json.loads(options.to_json())
+    for name in _PACE:
+        wanted.pop(name, None)
+    if options.list:
+        wanted["list"] = _file_version(options.list)
+    text = json.dumps([kind, found.source_identity, found.destination_identity, wanted], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def place_of(identity: str) -> tasks.Place:
+    """(endpoint and bucket, prefix) of a canonical name."""
+    place, _, prefix = identity.partition("|")
+    return place, os.fsencode(prefix)
+
+
+def _file_version(path: str) -> list[str | int]:
+    try:
+        about = os.stat(path)
+    except OSError:
+        return [path]
+    return [os.path.realpath(path), about.st_size, about.st_mtime_ns, about.st_ino]
+
+
+def claim(
+    ledger: Ledger,
+    spec: TaskSpec,
+    found: Preflight,
+    options: SyncOptions,
+    plan: Callable[[], list[bytes]],
+) -> Claim:
+    """Resume or create in one transaction. Raises GuardError when another live process is in the way.
+
+    ``plan`` asks the source where to cut the first ranges; it is called outside of any transaction.
+    """
+    key = spec_hash(spec.kind, found, options)
+    with ledger.read() as connection:
+        fresh = options.dry_run or tasks.resumable(connection, key) is None
+    cuts = plan() if fresh else []
+    with ledger.write() as connection:
+        earlier = None if options.dry_run else tasks.resumable(connection, key)
+        if earlier is not None and is_alive(earlier):
+            raise GuardError(
+                f"already running as task {earlier.id}, pid {earlier.owner.pid}",
+                hint="wait for it, or stop it with Ctrl-C there",
+            )
+        if not options.dry_run:
+            _refuse_overlap(connection, place_of(found.destination_identity), earlier.id if earlier else "")
+        if earlier is not None:
+            tasks.take_over(connection, earlier.id, this_process(), spec.options)
+            return Claim(earlier.id, True)
+        new = tasks.NewTask(
+            id=new_id(),
+            spec=spec,
+            spec_hash=key,
+            source=place_of(found.source_identity),
+            destination=place_of(found.destination_identity),
+            owner=this_process(),
+        )
+        tasks.create(connection, new)
+        first: Phase = "verify" if spec.kind == "verify" else "scan"
+        shards.add_ranges(connection, new.id, first, cuts)
+    return Claim(new.id, False)
+
+
+def _refuse_overlap(connection: Connection, wanted: tasks.Place, own: str) -> None:
+    for other in tasks.active(connection):
+        if other.id == own or SyncOptions.from_json(other.spec.options).dry_run:
+            continue
+        if other.spec.kind != "verify" and overlaps(other.destination, wanted) and is_alive(other):
+            raise GuardError(
+                f"task {other.id} (pid {other.owner.pid}) is writing to {other.spec.destination}, "
+                "which overlaps this destination",
+                hint="wait for it to end, or stop it first",
+            )
+
+
+def overlaps(a: tasks.Place, b: tasks.Place) -> bool:
+    """Whether two places share entries: equal, or one inside the other."""
+    if a[0] != b[0]:
+        return False
+    one, other = _closed(a[1]), _closed(b[1])
+    return one.startswith(other) or other.startswith(one)
+
+
+def _closed(prefix: bytes) -> bytes:
+    return prefix if not prefix or prefix.endswith(b"/") else prefix + b"/"
