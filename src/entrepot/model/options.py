@@ -86,7 +86,11 @@ class SyncOptions:
         """The reverse of :meth:`to_json`; names this version does not know are ignored."""
         values: dict[str, Any] = json.loads(text)
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+        chosen: dict[str, Any] = {k: v for k, v in values.items() if k in known}
+        for name in ("filters", "preserve", "bandwidth_windows"):
+            if name in chosen:
+                chosen[name] = tuple(chosen[name])
+        return cls(**chosen)
 
     def with_(self, **changes: Any) -> SyncOptions:
         """A copy with some options changed."""

@@ -25,8 +25,8 @@ class DeleteRun:
         self,
         shard: Shard,
         port: LedgerPort,
-        source: Lane | Root,
-        destination: Lane | Root,
+        source: Lane | Root | None,
+        destination: Lane | Root | None,
         *,
         exists: Callable[[bytes], bool] | None,
     ) -> None:
@@ -68,7 +68,7 @@ class DeleteRun:
 
     def _check(self, doomed: Doomed) -> None:
         """Ask both sides once more."""
-        if isinstance(self._source, Root):
+        if self._source is None or isinstance(self._source, Root):
             if self._exists is not None and self._exists(doomed.key):
                 self._skip(doomed)
                 return
@@ -88,7 +88,7 @@ class DeleteRun:
         self._source.submit(Head(doomed.key, answered))
 
     def _check_destination(self, doomed: Doomed) -> None:
-        if isinstance(self._destination, Root):
+        if self._destination is None or isinstance(self._destination, Root):
             self._sure.append(doomed)
             return
         self._open += 1
@@ -110,9 +110,9 @@ class DeleteRun:
         self._open -= 1
         if self._open:
             return
-        if isinstance(self._destination, Root):
+        if self._destination is None or isinstance(self._destination, Root):
             for doomed in self._sure:
-                self._remove_file(self._destination, doomed)
+                self._remove_file(doomed)
             self._advance()
         elif self._sure:
             self._open = 1
@@ -120,15 +120,20 @@ class DeleteRun:
         else:
             self._advance()
 
-    def _remove_file(self, root: Root, doomed: Doomed) -> None:
+    def _remove_file(self, doomed: Doomed) -> None:
+        assert isinstance(self._destination, Root)
         try:
-            delete_file(root, doomed.key, (doomed.key, doomed.evidence, doomed.size))
+            evidence = doomed.evidence[0] if isinstance(doomed.evidence, tuple) else doomed.evidence
+            gone = delete_file(self._destination, doomed.key, (doomed.key, evidence, doomed.size), prune=True)
         except (ChangedError, NotFoundError, VanishedError):
             self._skip(doomed)
         except StoreError as error:
             self._fail(doomed, error)
         else:
-            self._count(doomed)
+            if gone:
+                self._count(doomed)
+            else:
+                self._skip(doomed)
 
     def _deleted(self, op: Delete) -> None:
         self._open = 0

@@ -17,7 +17,7 @@ from crc32c import crc32c
 from entrepot.model.entry import Info, Row
 from entrepot.model.errors import NotFoundError, StoreError
 from entrepot.model.options import Compare
-from entrepot.storage.base import Get, Head, Lane, Op
+from entrepot.storage.base import Get, Head, Lane
 from entrepot.storage.posix.reader import SourceFile
 from entrepot.storage.posix.root import Root
 
@@ -67,15 +67,15 @@ class Resolver:
         self,
         mode: Compare,
         way: Way,
-        source: Lane | Root,
-        destination: Lane | Root,
+        source: Lane | Root | None,
+        destination: Lane | Root | None,
         copy: CopyOffer,
         *,
         md5_etags: Callable[[], bool],
     ) -> None:
         self._mode = mode
         self._way = way
-        self._sides: tuple[Lane | Root, Lane | Root] = (source, destination)
+        self._sides: tuple[Lane | Root | None, Lane | Root | None] = (source, destination)
         self._copy = copy
         self._md5_etags = md5_etags
         self._pending: deque[tuple[Batch, Row]] = deque()
@@ -117,13 +117,14 @@ class Resolver:
         self._open += 1
         look.awaiting = 1
         for side, place in enumerate(self._sides):
-            if isinstance(place, Root):
+            if place is None or isinstance(place, Root):
                 continue
             look.awaiting += 1
-            place.submit(Head(look.job.key, lambda op, s=side: self._headed(look, s, op)))
+            place.submit(Head(look.job.key, self._headed, (look, side)))
         self._step(look)
 
-    def _headed(self, look: _Look, side: int, op: Head) -> None:
+    def _headed(self, op: Head) -> None:
+        look, side = op.job
         if op.error is not None and not isinstance(op.error, NotFoundError):
             look.error = look.error or op.error
         look.sides[side] = op.info
@@ -224,16 +225,17 @@ class Resolver:
                 with SourceFile(place, look.job.key) as file:
                     look.sums[side] = _crc_of(file)
                 continue
+            if place is None:
+                continue
             look.awaiting += 1
-            sink = Crc32cSink()
-            place.submit(
-                Get(look.job.key, lambda op, s=side, k=sink: self._contents(look, s, op, k), sink=sink)
-            )
+            place.submit(Get(look.job.key, self._contents, (look, side), sink=Crc32cSink()))
         self._contents_step(look)
 
-    def _contents(self, look: _Look, side: int, op: Op, sink: Crc32cSink) -> None:
+    def _contents(self, op: Get) -> None:
+        look, side = op.job
         look.error = look.error or op.error
-        look.sums[side] = sink.value
+        assert isinstance(op.sink, Crc32cSink)
+        look.sums[side] = op.sink.value
         self._contents_step(look)
 
     def _contents_step(self, look: _Look) -> None:

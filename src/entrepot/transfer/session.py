@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from entrepot.model.entry import Row
-from entrepot.model.errors import LeaseLost
+from entrepot.model.errors import StoreError
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial, Progress, Shard
 from entrepot.model.totals import FIELDS, Totals
 from entrepot.storage.base import Lane, Op
+from entrepot.storage.posix.root import Root
 from entrepot.storage.wire.reactor import Reactor
 
 from .compare import Clock, columns_for, comparer, wants_changed
@@ -25,6 +26,7 @@ from .deletes import DeleteRun
 from .ends import End, way_of
 from .filters import Filter
 from .job import Batch
+from .report import Segment
 from .resolve import Resolver
 from .scan import Rules, Scan
 from .select import selector
@@ -75,6 +77,7 @@ class TransferSession:
         self._keys = keys
         self._discard = discard
         self._finish = finish
+        self._segments = segments
         self._recall = Recall(port, {})
         self._way = way_of(source, destination)
         self._columns = columns_for(options.compare, self._way)
@@ -107,6 +110,7 @@ class TransferSession:
             source_filter=filters,
             destination_filter=Filter(()) if options.delete_excluded else filters,
             select=selector(options, self._columns),
+            segments=self._segments,
         )
 
     def _store_offset(self) -> int:
@@ -155,8 +159,6 @@ class TransferSession:
         self._scans[shard.id] = Scan(shard, feeds[0], feeds[1], self._rules)
 
     def _source_has(self, key: bytes) -> bool:
-        from entrepot.model.errors import StoreError
-
         if self.source.root is None:
             return False
         try:
@@ -329,12 +331,9 @@ class TransferSession:
         self._finish(self._stopping == "pause")
 
 
-def _place(end: End) -> Lane | object:
+def _place(end: End) -> Lane | Root | None:
     return end.lane if end.lane is not None else end.root
 
 
 def _nothing() -> None:
     return None
-
-
-__all__ = ["LeaseLost", "TransferSession"]

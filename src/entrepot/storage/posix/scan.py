@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from entrepot.model.entry import Problem, Row, Special
+from entrepot.model.entry import Evidence, Problem, Row, Special
 from entrepot.model.errors import NameNotPossibleError
 
 from .faults import listing_failure
@@ -59,9 +59,13 @@ class Level:
 class Scanner:
     """How directories are read. ``low``/``high`` bound the keys (``low < key <= high``) where they matter."""
 
-    __slots__ = ("after", "escape", "limit", "symlinks", "until")
+    __slots__ = ("after", "changed", "escape", "limit", "symlinks", "until")
 
-    def __init__(self, symlinks: Symlinks, escape: bool, after: bytes, until: bytes | None) -> None:
+    def __init__(
+        self, symlinks: Symlinks, escape: bool, after: bytes, until: bytes | None, *, changed: bool = False
+    ) -> None:
+        self.changed = changed
+        """Rows carry (mtime, ctime) instead of the mtime."""
         self.symlinks = symlinks
         self.escape = escape
         self.after = after
@@ -101,14 +105,18 @@ class Scanner:
             return
         kind = state.st_mode & _KIND
         if kind == stat.S_IFREG and not self.escape:
-            level.files.append((prefix + name, state.st_mtime_ns, state.st_size))
+            level.files.append((prefix + name, self._evidence(state), state.st_size))
         else:
             self._other(fd, prefix, name, state, level)
+
+    def _evidence(self, state: os.stat_result) -> Evidence:
+        return (state.st_mtime_ns, state.st_ctime_ns) if self.changed else state.st_mtime_ns
 
     def _scan_all(self, fd: int, prefix: bytes, level: Level) -> bool:
         """The fast way, for a directory wholly inside the range. False when it has too many names."""
         add = level.files.append
-        plain = not self.escape
+        plain = not self.escape and not self.changed
+        both = not self.escape and self.changed
         regular = stat.S_IFREG
         with os.scandir(fd) as entries:
             for entry in islice(entries, self.limit):
@@ -119,6 +127,8 @@ class Scanner:
                 name = entry.name.encode(_ENCODING, "surrogateescape")
                 if plain and state.st_mode & 0o170000 == regular:
                     add((prefix + name, state.st_mtime_ns, state.st_size))
+                elif both and state.st_mode & 0o170000 == regular:
+                    add((prefix + name, (state.st_mtime_ns, state.st_ctime_ns), state.st_size))
                 else:
                     self._other(fd, prefix, name, state, level)
             return next(entries, None) is None
@@ -195,7 +205,7 @@ class Scanner:
         if key <= self.after or (self.until is not None and key > self.until):
             return
         if kind == stat.S_IFREG:
-            level.files.append((key, state.st_mtime_ns, state.st_size))
+            level.files.append((key, self._evidence(state), state.st_size))
         elif kind == stat.S_IFLNK:
             level.specials.append(self._link(fd, key, name))
         else:

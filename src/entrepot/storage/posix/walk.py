@@ -38,14 +38,15 @@ def walk(
     symlinks: Symlinks = "skip",
     directories: bool = False,
     escape: bool = False,
+    changed: bool = False,
 ) -> Iterator[Page]:
     """All entries with ``after < key <= until`` below ``root``, sorted by key, in pages of up to ``rows`` rows.
 
-    Rows are (key, mtime in ns, size). The last page has ``last`` set (and may be empty). ``escape`` gives keys by
+    Rows are (key, mtime in ns, size), or with ``changed`` (key, (mtime, ctime), size). The last page has ``last`` set (and may be empty). ``escape`` gives keys by
     ``names.from_path``. Raises NotFoundError or ForbiddenError when the root itself cannot be listed.
     """
     fd = open_root(root)
-    walker = _Walker(fd, Scanner(symlinks, escape, after, until), rows, directories)
+    walker = _Walker(fd, Scanner(symlinks, escape, after, until, changed=changed), rows, directories)
     try:
         yield from walker.pages()
     finally:
