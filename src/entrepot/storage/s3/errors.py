@@ -41,6 +41,9 @@ MOVED = frozenset(
 )  # fmt: skip
 """The bucket lives in another region: :func:`told_region` may say in which."""
 
+_UNQUOTED = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
+"""Their messages may hold keys, signatures or what was signed, and say no more than the code."""
+
 KEY_HINT = "check the access key, or store the place with `entrepot connection add`"
 
 
@@ -199,6 +202,8 @@ def s3_error(status: int, headers: bytes, body: bytes, subject: str) -> StoreErr
     rule = _CODES.get(code) or _by_words(status, code, said) or _by_status(status)
     if rule.kind is ForbiddenError and _LOCK_WORDS.search(said):
         rule = _CODES["ObjectLocked"]
+    if code in _UNQUOTED:
+        said = ""
     label = f"{status} {code}".strip() if code else f"HTTP {status}"
     text = f"{subject}: {rule.text} ({label}: {said})" if said else f"{subject}: {rule.text} ({label})"
     hint = rule.hint
