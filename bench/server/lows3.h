@@ -10,6 +10,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+#define XML_START "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+
 enum {
     PATH_ROOM = 4096,
     QUERY_ROOM = 8192,
@@ -171,11 +173,15 @@ void conn_drop(Conn *c);
 void conn_release_due(void);
 int conn_wait_ms(void); /* until the next delayed reply; -1: none */
 
-/* ---- requests (s3.c, listing.c, multipart.c) ---- */
+/* ---- requests (request.c, reply.c, s3.c, listing.c, multipart.c) ---- */
+
+bool request_parse(Conn *c, char *head, size_t n);
+bool request_body(Conn *c, const char *from, size_t n); /* n bytes of the body, as on the wire */
 
 void handle(Conn *c);
 void reply_head(Conn *c, const char *status, uint64_t length, const char *headers);
 void reply_xml(Conn *c, const Text *body);
+void reply_fixed(Conn *c, const char *body);
 void reply_error(Conn *c, const char *status, const char *code);
 void list_objects(Conn *c, const char *bucket);
 void multipart(Conn *c, const char *bucket, const char *key);
@@ -183,6 +189,7 @@ void list_uploads(Conn *c, const char *bucket);
 bool body_is_good(Conn *c); /* false: a checksum was wrong and the error reply is out */
 void body_etag(Conn *c, char etag[ETAG_ROOM]);
 bool copy_source_object(Conn *c, Object *room, Object **found);
+bool same_etag(const char *asked, const char *etag);
 bool parse_range(const char *range, uint64_t size, uint64_t *from, uint64_t *to); /* to is exclusive */
 
 /* ---- options and counters (lows3.c) ---- */

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const xml_start = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
-
 static void text_crc(Text *t, uint32_t crc)
 {
     char b64[12];
@@ -26,7 +24,7 @@ static void create(Conn *c, const char *bucket, const char *key)
     }
     Upload *u = upload_new(c->path + 1, c->meta);
     c->meta = NULL;
-    text_format(&t, "%s<InitiateMultipartUploadResult><Bucket>%s</Bucket><Key>", xml_start, bucket);
+    text_format(&t, "%s<InitiateMultipartUploadResult><Bucket>%s</Bucket><Key>", XML_START, bucket);
     text_xml(&t, key, strlen(key));
     text_format(&t, "</Key><UploadId>%s</UploadId></InitiateMultipartUploadResult>", u->id);
     reply_xml(c, &t);
@@ -80,7 +78,7 @@ static void copy_part(Conn *c, Upload *u, int number)
         p->crc = p->blob ? crc32c(0, p->blob->bytes, p->size) : pattern_crc(from, p->size);
     snprintf(p->etag, sizeof p->etag, "dropped%llx", (unsigned long long)next_number());
     Text t = {0};
-    text_format(&t, "%s<CopyPartResult><ETag>&quot;%s&quot;</ETag><LastModified>", xml_start, p->etag);
+    text_format(&t, "%s<CopyPartResult><ETag>&quot;%s&quot;</ETag><LastModified>", XML_START, p->etag);
     text_iso(&t, p->modified);
     text_str(&t, "</LastModified>");
     text_crc(&t, p->crc);
@@ -154,7 +152,7 @@ static void complete(Conn *c, Upload *u, const char *bucket, const char *key)
             memcpy(to, chosen[i]->blob->bytes, chosen[i]->size);
     }
     Text t = {0};
-    text_format(&t, "%s<CompleteMultipartUploadResult><Location>/%s</Location><Bucket>%s</Bucket><Key>", xml_start,
+    text_format(&t, "%s<CompleteMultipartUploadResult><Location>/%s</Location><Bucket>%s</Bucket><Key>", XML_START,
                 bucket, bucket);
     text_xml(&t, key, strlen(key));
     text_format(&t, "</Key><ETag>&quot;%s&quot;</ETag>", o->etag);
@@ -175,7 +173,7 @@ static void list_parts(Conn *c, Upload *u, const char *bucket, const char *key)
     int most = query_get(c->query, "max-parts", value, sizeof value) ? atoi(value) : 1000, n = 0, last = after;
     bool more = false;
     Text t = {0};
-    text_format(&t, "%s<ListPartsResult><Bucket>%s</Bucket><Key>", xml_start, bucket);
+    text_format(&t, "%s<ListPartsResult><Bucket>%s</Bucket><Key>", XML_START, bucket);
     text_xml(&t, key, strlen(key));
     text_format(&t, "</Key><UploadId>%s</UploadId><MaxParts>%d</MaxParts>", u->id, most);
     for (Part *p = u->parts; p; p = p->next) {
@@ -258,7 +256,7 @@ void list_uploads(Conn *c, const char *bucket)
             list[all++] = u;
     qsort(list, all, sizeof *list, by_key_and_id);
     Text t = {0};
-    text_format(&t, "%s<ListMultipartUploadsResult><Bucket>%s</Bucket>", xml_start, bucket);
+    text_format(&t, "%s<ListMultipartUploadsResult><Bucket>%s</Bucket>", XML_START, bucket);
     const Upload *last = NULL;
     bool more = false;
     for (size_t i = 0; i < all; i++) {
