@@ -91,9 +91,7 @@ class StoreError(EntrepotError):
     retryable = False
     code: str = ""
 
-    def __init__(
-        self, message: str, *, subject: str = "", hint: str = "", retryable: bool | None = None
-    ) -> None:
+    def __init__(self, message: str, *, subject: str = "", hint: str = "", retryable: bool | None = None) -> None:
         super().__init__(message, hint=hint)
         self.subject = subject
         if retryable is not None:

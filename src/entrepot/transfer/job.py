@@ -7,7 +7,6 @@ from entrepot.model.errors import FailureClass, StoreError
 from entrepot.model.shard import Doomed, Failure
 from entrepot.model.totals import Totals
 
-
 Outcome = tuple[bytes, str, int, str, str]
 """(key, outcome, size, proof, note)."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from entrepot.model.connection import Connection
 from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
@@ -14,9 +15,10 @@ from entrepot.model.shard import LedgerPort, Partial
 from entrepot.model.task import TaskSpec
 from entrepot.storage.base import Store
 from entrepot.storage.posix.links import Links
+from entrepot.storage.posix.names import STAGING_PREFIX
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.split import boundaries
-from entrepot.storage.posix.staging import Staging
+from entrepot.storage.posix.staging import Staging, remove_staging
 from entrepot.storage.registry import open_store
 from entrepot.storage.wire.options import LaneOptions
 from entrepot.storage.wire.reactor import Reactor
@@ -32,12 +34,21 @@ from entrepot.transfer.keylist import read_keys
 from entrepot.transfer.rates import Throttle, current_bandwidth
 from entrepot.transfer.session import Recall, TransferSession
 
-from .environment import PreflightResult, WorkEnvironment
+from .environment import WorkEnvironment
 
 PART_SIZE = 8 << 20
 """Default part size (bytes): right within a region; ``part_size`` changes it."""
 
 SHARDS_PER_PROCESS = 3
+
+
+@dataclass(slots=True, frozen=True)
+class PreflightResult:
+    """Canonical names of both places (``place|prefix``), and what the person should know."""
+
+    source_identity: str
+    destination_identity: str
+    warnings: tuple[str, ...] = ()
 
 
 def open_place(text: str, env: WorkEnvironment) -> Store:
@@ -66,16 +77,14 @@ def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
     if options.list:
         read_keys(options.list)
     if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
-        raise UsageError(
-            "symlinks can be copied between file systems only", hint="use --symlinks skip or follow"
-        )
+        raise UsageError("symlinks can be copied between file systems only", hint="use --symlinks skip or follow")
     refuse_overlap(source, destination)
     _check(source, "source")
     if not destination.location.is_file:
         _check(destination, "destination")
     else:
         _check_directory(destination.location)
-    return PreflightResult(source.identity(), destination.identity())
+    return PreflightResult(_name(source), _name(destination))
 
 
 def refuse_overlap(source: Store, destination: Store) -> None:
@@ -111,6 +120,11 @@ def _check_directory(location: Location) -> None:
             f"destination: {path} is not a directory",
             hint="sync works on directories; use `entrepot cp` for one file",
         )
+
+
+def _name(store: Store) -> str:
+    place, prefix = store.identity()
+    return f"{place}|{os.fsdecode(prefix)}"
 
 
 def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
@@ -151,9 +165,7 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     )
 
 
-def _open_end(
-    store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool
-) -> End:
+def _open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool) -> End:
     if store.location.is_file:
         path = store.location.prefix
         follow = options.symlinks == "follow" and not writes
@@ -201,15 +213,20 @@ def _mover(
         if destination.lane is None:
             return _local(source.root, staging, options, env)
         return UploadMover(
-            source.root, destination.lane, destination.store, recall, rules, part_size, env.wall, verify=verify
+            source.root,
+            destination.lane,
+            destination.store,
+            recall,
+            rules,
+            part_size,
+            env.wall,
+            verify=verify,
         )
     if destination.lane is None:
         assert staging is not None or options.dry_run
         return DownloadMover(source.lane, staging, recall, options, part_size, env.wall)  # type: ignore[arg-type]
     if options.server_side and rules.keeps_all and destination.store.can_server_copy_from(source.store):
-        return ServerMover(
-            destination.lane, source.store, destination.store, recall, rules, env.wall, source.lane
-        )
+        return ServerMover(destination.lane, source.store, destination.store, recall, rules, env.wall, source.lane)
     return ThroughMover(
         source.lane, destination.lane, destination.store, recall, rules, part_size, env.wall, verify=verify
     )
@@ -236,3 +253,24 @@ def _discarder(destination: End, staging: Staging | None) -> Callable[[Partial],
 
 def _md5_etags(end: End) -> bool:
     return bool(getattr(end.store, "md5_etags", False))
+
+
+def discard(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> None:
+    """Undo every half-moved object of a cancelled task. Raises StoreError when a store cannot be reached."""
+    store = open_place(spec.destination, env)
+    for partial in port.partials(b"", None):
+        if not store.location.is_file:
+            discard_upload(store, partial.key, partial.upload_id, partial.started)
+        port.drop_partial(partial.key)
+    if store.location.is_file and os.path.isdir(store.location.prefix):
+        sweep_task(store.location.prefix, env.task_id)
+
+
+def sweep_task(path: bytes, task_id: str) -> None:
+    """Remove all staging directories of one task below ``path``."""
+    with Root(path) as root:
+        prefix = STAGING_PREFIX + task_id[-16:].lower().encode()
+        for name in os.listdir(root.fd):
+            raw = os.fsencode(name)
+            if raw.startswith(prefix):
+                remove_staging(root, raw)

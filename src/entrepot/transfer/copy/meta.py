@@ -49,7 +49,11 @@ class MetaRules:
             return Meta(mtime if self._mtime else None, "", storage_class)
         mtime = info.source_mtime_ns if info.source_mtime_ns is not None else info.mtime_ns
         return Meta(
-            mtime if self._mtime else None, info.content_type, storage_class, dict(info.metadata), dict(info.headers)
+            mtime if self._mtime else None,
+            info.content_type,
+            storage_class,
+            dict(info.metadata),
+            dict(info.headers),
         )
 
     @property

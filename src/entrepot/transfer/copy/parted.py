@@ -236,9 +236,7 @@ class UploadParted(Parted):
             return
         self.flying += 1
         parts = [self.parts[n] for n in sorted(self.parts)]
-        self.lane.submit(
-            CompleteUpload(self.job.key, self.upload_id, parts, self._completed, meta=self.meta)
-        )
+        self.lane.submit(CompleteUpload(self.job.key, self.upload_id, parts, self._completed, meta=self.meta))
 
     def _completed(self, op: CompleteUpload) -> None:
         self.flying -= 1

@@ -87,7 +87,10 @@ class ThroughParted(UploadParted):
 
     def __init__(self, job: Job, mover: ThroughMover) -> None:
         size, upload_id, have = recall_upload(
-            job, mover.journal, mover.destination, part_size_for(job.size, mover.part_size, mover.destination.caps)
+            job,
+            mover.journal,
+            mover.destination,
+            part_size_for(job.size, mover.part_size, mover.destination.caps),
         )
         super().__init__(
             job,
@@ -140,7 +143,13 @@ class ThroughParted(UploadParted):
             return
         self.lane.submit(
             PutPart(
-                self.job.key, self.upload_id, number, op.body, self._written, number, verify=self._mover.verify
+                self.job.key,
+                self.upload_id,
+                number,
+                op.body,
+                self._written,
+                number,
+                verify=self._mover.verify,
             )
         )
 

@@ -54,9 +54,7 @@ class UploadMover(LaneMover):
             job.attempts += 1
             body, mtime_ns = read_small(self.root, job.key, self.root.lstat(job.key).st_size)
         self.held += len(body)
-        return Put(
-            job.key, body, self._stored, job, meta=self.rules.of_file(job.key, mtime_ns), verify=self.verify
-        )
+        return Put(job.key, body, self._stored, job, meta=self.rules.of_file(job.key, mtime_ns), verify=self.verify)
 
     def _stored(self, op: Put) -> None:
         self.held -= len(op.body)  # type: ignore[arg-type]
@@ -76,7 +74,10 @@ class FileParted(UploadParted):
             job.size = self._file.size
         job.evidence = self._file.mtime_ns
         size, upload_id, have = recall_upload(
-            job, mover.journal, mover.destination, part_size_for(job.size, mover.part_size, mover.destination.caps)
+            job,
+            mover.journal,
+            mover.destination,
+            part_size_for(job.size, mover.part_size, mover.destination.caps),
         )
         super().__init__(
             job,
@@ -94,9 +95,7 @@ class FileParted(UploadParted):
     def part_op(self, number: int) -> Op:
         offset, length = self.span(number)
         region = FileRegion(self._file.fd, offset, length)
-        return PutPart(
-            self.job.key, self.upload_id, number, region, self._stored, number, verify=self._mover.verify
-        )
+        return PutPart(self.job.key, self.upload_id, number, region, self._stored, number, verify=self._mover.verify)
 
     def _stored(self, op: PutPart) -> None:
         self.part_stored(op.number, op.part, op.error)
@@ -111,9 +110,7 @@ class FileParted(UploadParted):
         self._mover.work()
 
 
-def recall_upload(
-    job: Job, journal: Journal, destination: Store, part_size: int
-) -> tuple[int, str, list[Part]]:
+def recall_upload(job: Job, journal: Journal, destination: Store, part_size: int) -> tuple[int, str, list[Part]]:
     """(part size, upload id or "", parts the store holds) to go on with; an upload that does not fit is aborted.
 
     An upload fits when size, source version and part sizes are the same (fault cases 43-45).
