@@ -23,14 +23,13 @@ from .documents import element
 from .errors import error_text, s3_error
 from .exchange import Exchange, Reply
 from .learn import date_offset, is_v1, learn, observe_listing
-from .profiles import move
+from .profiles import move, recognise
 from .target import S3Target
 
 FACTS_AGE = 24 * 3600.0
 TURNS = 6
 BODY = b"entrepot probe"
-_CRC = {"crc32c": "QPP0qA==", "crc64nvme": "5cHqdVMQ/TQ="}
-_WRONG = {"crc32c": "AAAAAA==", "crc64nvme": "AAAAAAAAAAA="}
+_CRC32C, _WRONG_CRC32C = "QPP0qA==", "AAAAAA=="
 _YES_NO = (True, False)
 _PROFILE_FACTS: dict[str, tuple[object, ...]] = {
     "list_v1": _YES_NO,
@@ -44,6 +43,7 @@ _PROFILE_FACTS: dict[str, tuple[object, ...]] = {
     "copy": _YES_NO,
     "put_conditional": _YES_NO,
     "payload": ("unsigned", "signed"),
+    "double_slash": (True, False, None),
 }
 
 
@@ -59,9 +59,7 @@ class Finding:
 class Facts:
     """Remembered facts about a bucket at an endpoint: a small file in the state directory, good for a day."""
 
-    def __init__(
-        self, state_dir: str | None, target: S3Target, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, state_dir: str | None, target: S3Target, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._place = f"{target.profile.provider} {target.endpoint} {target.bucket}"
         name = hashlib.sha256(self._place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -147,6 +145,7 @@ def first_listing(exchange: Exchange, prefix: bytes) -> Reply:
     reply = list_one(exchange, prefix)
     for _ in range(TURNS):
         if reply.status == 200:
+            recognise(target.profile, reply.header("server"))
             if not observe_listing(target, reply.body):
                 break
         elif not learn(target, "list", reply.status, reply.headers, reply.body):
@@ -205,9 +204,7 @@ def _write(exchange: Exchange, key: bytes) -> Iterator[Finding]:
         except StoreError:
             gone = 0
     name = key.decode("utf-8", "replace")
-    yield Finding(
-        "delete", "yes" if gone in {200, 204} else f"refused: {name} is left behind", gone in {200, 204}
-    )
+    yield Finding("delete", "yes" if gone in {200, 204} else f"refused: {name} is left behind", gone in {200, 204})
 
 
 def _checks(exchange: Exchange, key: bytes) -> Iterator[Finding]:
@@ -226,27 +223,34 @@ def _checks(exchange: Exchange, key: bytes) -> Iterator[Finding]:
     yield _content_md5(exchange, key)
     yield _conditional(exchange, key)
     ranged = exchange.send("GET", key, headers={"Range": "bytes=2-5"})
-    whole = ranged.status == 206 and ranged.body == BODY[2:6]
-    yield Finding("ranged read", "yes" if whole else f"no (HTTP {ranged.status})", whole)
+    whole = ranged.body == BODY[2:6]
+    yield Finding("ranged read", f"{'yes' if whole else 'no'} (HTTP {ranged.status})", whole)
+    yield _double_slash(exchange, key)
 
 
 def _checksum(exchange: Exchange, key: bytes) -> Finding:
-    """The best checksum that is accepted when right and refused when wrong."""
+    """A checksum header counts only where a right one is accepted and a wrong one is refused."""
     profile = exchange.target.profile
-    accepted = ""
-    for name in ("crc64nvme", "crc32c"):
-        header = f"x-amz-checksum-{name}"
-        if _put(exchange, key, {header: _CRC[name]}).status >= 300:
-            continue
-        accepted = accepted or name
-        if _put(exchange, key, {header: _WRONG[name]}).status >= 300:
-            profile.checksum, profile.checksum_checked = name, True
-            return Finding("checksum in flight", f"{name}, checked")
-    profile.checksum = ""
-    profile.checksum_checked = False
-    if accepted:
-        return Finding("checksum in flight", f"{accepted} is accepted but not checked: not used")
-    return Finding("checksum in flight", "refused")
+    accepted = _put(exchange, key, {"x-amz-checksum-crc32c": _CRC32C}).status < 300
+    checked = accepted and _put(exchange, key, {"x-amz-checksum-crc32c": _WRONG_CRC32C}).status >= 300
+    profile.checksum = "crc32c" if checked else ""
+    profile.checksum_checked = checked
+    result = "crc32c, checked" if checked else "accepted but not checked: not used" if accepted else "refused"
+    return Finding("checksum in flight", result)
+
+
+def _double_slash(exchange: Exchange, key: bytes) -> Finding:
+    """Does a key with ``//`` come back as it was sent? It must stand in the listing; reading it proves nothing."""
+    profile = exchange.target.profile
+    odd = key + b"-a//b"
+    if _put(exchange, odd, {}).status >= 300:
+        profile.double_slash = False
+        return Finding("keys with //", "refused", False)
+    try:
+        profile.double_slash = _first_key(list_one(exchange, key + b"-").body) == odd
+    finally:
+        exchange.send("DELETE", odd)
+    return Finding("keys with //", "kept" if profile.double_slash else "changed", profile.double_slash)
 
 
 def _content_md5(exchange: Exchange, key: bytes) -> Finding:
@@ -261,9 +265,7 @@ def _conditional(exchange: Exchange, key: bytes) -> Finding:
     if reply.status == 412:
         return Finding("conditional write", "honoured")
     code, _ = error_text(reply.body)
-    return Finding(
-        "conditional write", "ignored" if reply.status < 300 else f"refused ({code or reply.status})"
-    )
+    return Finding("conditional write", "ignored" if reply.status < 300 else f"refused ({code or reply.status})")
 
 
 def _put(exchange: Exchange, key: bytes, headers: dict[str, str]) -> Reply:
@@ -281,9 +283,7 @@ def _first_key(body: bytes) -> bytes:
 def _clock_text(offset: float | None) -> str:
     if offset is None:
         return "unknown: the endpoint sends no Date"
-    return (
-        f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} ours" if abs(offset) >= 2 else "equal"
-    )
+    return f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} ours" if abs(offset) >= 2 else "equal"
 
 
 def _clock_good(offset: float | None) -> bool:

@@ -43,7 +43,7 @@ class Provider:
 
 
 PROVIDERS: dict[str, Provider] = {
-    # Amazon: S3 user guide (quotas; "Checking object integrity": CRC-64/NVME since 2024-12; conditional
+    # Amazon: S3 user guide (quotas; "Checking object integrity": CRC-32C in every region; conditional
     # writes). The etag is no MD5 under SSE-KMS and SSE-C, and HEAD does not always say so: left open.
     "s3": Provider(
         endpoint="s3.{region}.amazonaws.com",
@@ -51,7 +51,7 @@ PROVIDERS: dict[str, Provider] = {
         region_in_host=(
             r"^s3[.-](?:fips\.|dualstack\.|fips\.dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com",
         ),
-        profile={"addressing": "virtual", "checksum": "crc64nvme"},
+        profile={"addressing": "virtual", "checksum": "crc32c"},
     ),
     # SenseCore AOSS: hosts aoss[-internal|-external].<region>.sensecoreapi-oss.cn, path style expected by
     # its data services; checksum headers unpublished.
@@ -154,16 +154,20 @@ PROVIDERS: dict[str, Provider] = {
             "part_min": 8 * MIB, "part_max": 8 * MIB, "part_fixed": 8 * MIB,
         },
     ),
-    # MinIO: checks x-amz-checksum-crc32c in every version of the last years (CRC-64/NVME only since 2025);
+    # MinIO: checks x-amz-checksum-crc32c in every version of the last years (since 2025);
     # honours If-None-Match: *.
     "minio": Provider(profile={"addressing": "path", "checksum": "crc32c", "etag_is_md5": True}),
-    # SeaweedFS: seen against version 4: see the contract tests.
-    "seaweedfs": Provider(profile={"addressing": "path", "checksum": "crc32c", "etag_is_md5": True}),
+    # SeaweedFS, as seen in version 4.48: checks every checksum header, honours If-None-Match: *, folds a//b
+    # into a/b.
+    "seaweedfs": Provider(
+        profile={"addressing": "path", "checksum": "crc32c", "etag_is_md5": True, "double_slash": False}
+    ),
     # Anything else that speaks S3. The checksum header is ignored where it is unknown, and a refusal (400,
     # 501) is answered by leaving it out.
     "generic": Provider(profile={"addressing": "auto", "checksum": "crc32c"}),
 }  # fmt: skip
 
+_GENERIC = Profile()
 _DNS_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 
@@ -175,6 +179,9 @@ def resolve(connection: Connection, bucket: str) -> S3Target:
     tls, host, port, path = endpoint_parts(connection, provider)
     host = s3_host(provider, _without_bucket(provider, host, bucket))
     profile = new_profile(connection.provider)
+    style = first_style(connection.addressing, profile.addressing, provider, host=host, bucket=bucket, tls=tls)
+    if connection.addressing != "auto":
+        profile.addressing = connection.addressing
     return S3Target(
         endpoint_host=host,
         port=port,
@@ -187,9 +194,7 @@ def resolve(connection: Connection, bucket: str) -> S3Target:
         verify=not connection.insecure_skip_verify,
         ca_file=connection.ca_file,
         requester_pays=connection.requester_pays,
-        style=first_style(
-            connection.addressing, profile.addressing, provider, host=host, bucket=bucket, tls=tls
-        ),
+        style=style,
     )
 
 
@@ -292,6 +297,17 @@ def fits_in_host(host: str, bucket: str, tls: bool) -> bool:
     except ValueError:
         return True
     return False
+
+
+def recognise(profile: Profile, server: str) -> None:
+    """Take over what is known of a server that names itself in ``Server``, where the endpoint's kind was open."""
+    found = {"seaweedfs": "seaweedfs", "minio": "minio"}.get(server.lower().partition(" ")[0].partition("/")[0])
+    if found is None or profile.provider != "generic":
+        return
+    for name, value in PROVIDERS[found].profile.items():
+        if name != "addressing" and getattr(profile, name) in {None, getattr(_GENERIC, name)}:
+            setattr(profile, name, value)
+    profile.provider = found
 
 
 def move(target: S3Target, region: str) -> None:

@@ -73,6 +73,8 @@ class Profile:
     key_max: int = 1024
     leading_slash: bool = True
     """Keys that begin with ``/`` can be read back."""
+    double_slash: bool | None = None
+    """Keys with ``//`` are kept; False where the store folds ``a//b`` into ``a/b``; None when nobody looked."""
 
 
 @dataclass(slots=True)
