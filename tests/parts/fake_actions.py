@@ -167,9 +167,7 @@ def empty() -> Action:
 
 def replace_body(data: bytes | Callable[[bytes], bytes]) -> Action:
     """Another body with a right Content-Length."""
-    return Action(
-        after=lambda call, reply: replace(reply, body=data(reply.data()) if callable(data) else data)
-    )
+    return Action(after=lambda call, reply: replace(reply, body=data(reply.data()) if callable(data) else data))
 
 
 def cut_xml(share: float = 0.5) -> Action:
@@ -216,9 +214,7 @@ def wrong_content_range(shift: int = 1) -> Action:
         if not found:
             return reply
         a, b, n = (int(v) for v in found.groups())
-        return replace(
-            reply, headers={**reply.headers, "content-range": f"bytes {a + shift}-{b + shift}/{n}"}
-        )
+        return replace(reply, headers={**reply.headers, "content-range": f"bytes {a + shift}-{b + shift}/{n}"})
 
     return Action(after=then)
 
@@ -237,9 +233,7 @@ def gzip_body() -> Action:
     """What another proxy does: pack the body and add Content-Encoding: gzip."""
 
     def then(call: Call, reply: Reply) -> Reply:
-        return replace(
-            reply, headers={**reply.headers, "content-encoding": "gzip"}, body=gzip.compress(reply.data())
-        )
+        return replace(reply, headers={**reply.headers, "content-encoding": "gzip"}, body=gzip.compress(reply.data()))
 
     return Action(after=then)
 

@@ -27,9 +27,7 @@ def tagging(fake: FakeS3, request: Request) -> Reply:
         keys, values = ([v for n, v in plain if n == wanted] for wanted in ("Key", "Value"))
         obj.tags = dict(zip(keys, values, strict=True))
         return Reply(200)
-    tags = "".join(
-        f"<Tag><Key>{escape(k)}</Key><Value>{escape(v)}</Value></Tag>" for k, v in obj.tags.items()
-    )
+    tags = "".join(f"<Tag><Key>{escape(k)}</Key><Value>{escape(v)}</Value></Tag>" for k, v in obj.tags.items())
     return xml_reply(f"{XML}<Tagging{NS}><TagSet>{tags}</TagSet></Tagging>")
 
 
@@ -44,9 +42,7 @@ def bucket_operation(fake: FakeS3, request: Request) -> Reply:
             f"<Bucket><Name>{b.name}</Name><CreationDate>{iso(b.created)}</CreationDate></Bucket>"
             for b in fake.buckets.values()
         )
-        return xml_reply(
-            f"{XML}<ListAllMyBucketsResult{NS}><Buckets>{names}</Buckets></ListAllMyBucketsResult>"
-        )
+        return xml_reply(f"{XML}<ListAllMyBucketsResult{NS}><Buckets>{names}</Buckets></ListAllMyBucketsResult>")
     if op == "CreateBucket":
         if request.bucket in fake.buckets:
             raise S3Error(409, "BucketAlreadyOwnedByYou")

@@ -189,9 +189,7 @@ def decode_path(path: str) -> bytes:
 class Sender:
     """Writes one reply to a socket, faults included. Returns whether the connection can go on."""
 
-    def __init__(
-        self, sock: socket.socket, wait: Callable[[float], bool], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, sock: socket.socket, wait: Callable[[float], bool], clock: Callable[[], float]) -> None:
         self.sock = sock
         self.wait = wait
         self.clock = clock

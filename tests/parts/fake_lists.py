@@ -255,9 +255,7 @@ def list_parts(fake: FakeS3, request: Request) -> Reply:
 
 def xml_reply(text: str, headers: dict[str, str] | None = None) -> Reply:
     """200 with an XML document."""
-    return Reply(
-        200, {"content-type": "application/xml", **(headers or {})}, text.encode("utf-8", "surrogateescape")
-    )
+    return Reply(200, {"content-type": "application/xml", **(headers or {})}, text.encode("utf-8", "surrogateescape"))
 
 
 def quote_tag(value: str) -> str:

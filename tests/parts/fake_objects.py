@@ -36,9 +36,7 @@ def meta_of(request: Request) -> tuple[dict[str, str], dict[str, str]]:
         headers["content-encoding"] = ",".join(encoding)
     metadata = {n[11:]: v for n, v in request.headers.items() if n.startswith("x-amz-meta-")}
     if sum(len(k) + len(v.encode("utf-8", "surrogateescape")) for k, v in metadata.items()) > 2048:
-        raise S3Error(
-            400, "MetadataTooLarge", "your metadata headers exceed the maximum allowed metadata size"
-        )
+        raise S3Error(400, "MetadataTooLarge", "your metadata headers exceed the maximum allowed metadata size")
     return headers, metadata
 
 
@@ -54,9 +52,7 @@ def check_body(fake: FakeS3, request: Request) -> dict[str, str]:
         if value is None or fake.quirks.checksum_headers == "ignore":
             continue
         if value != checks.checksum(name, request.body):
-            raise S3Error(
-                400, "BadDigest", f"the {name.upper()} you specified did not match what we received"
-            )
+            raise S3Error(400, "BadDigest", f"the {name.upper()} you specified did not match what we received")
         found[name] = value
     if not found and fake.quirks.default_checksum and fake.quirks.checksum_headers != "ignore":
         name = fake.quirks.default_checksum
@@ -68,12 +64,9 @@ def refuse_quirks(fake: FakeS3, request: Request) -> None:
     """Refuse what the imitated vendor does not know."""
     quirks, headers = fake.quirks, request.headers
     if quirks.checksum_headers == "refuse" and any(
-        h.startswith("x-amz-checksum-") or h in ("x-amz-sdk-checksum-algorithm", "x-amz-trailer")
-        for h in headers
+        h.startswith("x-amz-checksum-") or h in ("x-amz-sdk-checksum-algorithm", "x-amz-trailer") for h in headers
     ):
-        raise S3Error(
-            501, "NotImplemented", "a header you provided implies functionality that is not implemented"
-        )
+        raise S3Error(501, "NotImplemented", "a header you provided implies functionality that is not implemented")
     if quirks.aws_chunked == "refuse" and (
         headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
         or "aws-chunked" in headers.get("content-encoding", "")
@@ -93,17 +86,13 @@ def check_write(fake: FakeS3, request: Request, bucket: Bucket) -> None:
     if fake.quirks.conditional_put != "accept":
         return
     if request.headers.get("if-none-match") == "*" and old is not None:
-        raise S3Error(
-            412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold"
-        )
+        raise S3Error(412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
     match = request.headers.get("if-match")
     if match is not None:
         if old is None:
             raise S3Error(404, "NoSuchKey")
         if match.strip('"') != old.etag:
-            raise S3Error(
-                412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold"
-            )
+            raise S3Error(412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
 
 
 def stored(fake: FakeS3, bucket: Bucket, obj: Obj) -> dict[str, str]:
@@ -150,9 +139,7 @@ def get_object(fake: FakeS3, request: Request) -> Reply:
     if unmet == 304:
         return Reply(304, {"etag": f'"{obj.etag}"'})
     if unmet:
-        raise S3Error(
-            412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold"
-        )
+        raise S3Error(412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
     if request.method == "GET" and obj.storage_class in ARCHIVED and not obj.restored:
         raise S3Error(403, "InvalidObjectState", "the operation is not valid for the object's storage class")
     headers = _reply_headers(request, obj)
@@ -174,9 +161,7 @@ def _wanted(bucket: Bucket, request: Request) -> Obj | None:
     version = request.query.get("versionId")
     if not version or version == "null":
         return bucket.get(request.key)
-    return next(
-        (o for o in bucket.history.get(request.key, []) if o.version_id == version and not o.marker), None
-    )
+    return next((o for o in bucket.history.get(request.key, []) if o.version_id == version and not o.marker), None)
 
 
 def _reply_headers(request: Request, obj: Obj) -> dict[str, str]:
@@ -253,9 +238,7 @@ def copy_source(fake: FakeS3, request: Request) -> Obj:
     if obj is None:
         raise S3Error(404, "NoSuchKey", "the source key does not exist")
     if _conditions(request, obj, "x-amz-copy-source-"):
-        raise S3Error(
-            412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold"
-        )
+        raise S3Error(412, "PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
     if obj.storage_class in ARCHIVED and not obj.restored:
         raise S3Error(403, "InvalidObjectState", "the operation is not valid for the object's storage class")
     return obj
@@ -269,26 +252,16 @@ def copy_object(fake: FakeS3, request: Request) -> Reply:
         source = copy_source(fake, request)
         check_write(fake, request, bucket)
         if source.body.size > COPY_MAX:
-            raise S3Error(
-                400, "InvalidRequest", "the specified copy source is larger than the maximum allowable size"
-            )
+            raise S3Error(400, "InvalidRequest", "the specified copy source is larger than the maximum allowable size")
         replace_meta = request.headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
         storage_class = request.headers.get("x-amz-storage-class", "STANDARD")
         if bucket.get(request.key) is source and not replace_meta and storage_class == source.storage_class:
             raise S3Error(400, "InvalidRequest", "this copy request is illegal: nothing would change")
-        headers, metadata = (
-            meta_of(request) if replace_meta else (dict(source.headers), dict(source.metadata))
-        )
-        etag = (
-            source.etag
-            if not source.part_sizes and fake.quirks.etags == "md5"
-            else fake.make_etag(source.body)
-        )
+        headers, metadata = meta_of(request) if replace_meta else (dict(source.headers), dict(source.metadata))
+        etag = source.etag if not source.part_sizes and fake.quirks.etags == "md5" else fake.make_etag(source.body)
         obj = Obj(request.key, source.body, etag, fake.now(), headers, metadata, storage_class=storage_class)
         tags = request.headers.get("x-amz-tagging-directive", "COPY").upper()
-        obj.tags = (
-            dict(source.tags) if tags == "COPY" else dict(parse_qsl(request.headers.get("x-amz-tagging", "")))
-        )
+        obj.tags = dict(source.tags) if tags == "COPY" else dict(parse_qsl(request.headers.get("x-amz-tagging", "")))
         if source.checksum_type == "FULL_OBJECT":
             obj.checksums = dict(source.checksums)
         reply = stored(fake, bucket, obj)

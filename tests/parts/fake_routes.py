@@ -18,16 +18,12 @@ def wrong_region(home: Bucket, request: Request) -> S3Error:
     headers = {"x-amz-bucket-region": home.region}
     extra = f"<Region>{home.region}</Region><Bucket>{home.name}</Bucket>"
     if home.wrong_region == 400:
-        return S3Error(
-            400, "AuthorizationHeaderMalformed", "the region is wrong", headers=headers, extra=extra
-        )
+        return S3Error(400, "AuthorizationHeaderMalformed", "the region is wrong", headers=headers, extra=extra)
     name = "PermanentRedirect" if home.wrong_region == 301 else "TemporaryRedirect"
     if home.redirect_to:
         headers["location"] = home.redirect_to + request.path
         extra += f"<Endpoint>{home.redirect_to}</Endpoint>"
-    return S3Error(
-        home.wrong_region, name, "the bucket must be addressed elsewhere", headers=headers, extra=extra
-    )
+    return S3Error(home.wrong_region, name, "the bucket must be addressed elsewhere", headers=headers, extra=extra)
 
 
 def parse(fake: FakeS3, request: Request) -> None:

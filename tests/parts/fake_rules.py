@@ -36,9 +36,7 @@ FAMILIES: dict[str, frozenset[str]] = {
             "AbortMultipartUpload",
         }
     ),
-    "WRITE": frozenset(
-        {"PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects"}
-    ),
+    "WRITE": frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects"}),
 }
 """Short names for groups of operations; ``*`` is every operation."""
 

@@ -136,6 +136,7 @@ class FakeS3(State):
         region: str = REGION,
         tls: ssl.SSLContext | None = None,
         tls_name: str = "localhost",
+        ca_file: str = "",
         latency: float = 0.0,
         domain: str = "localhost",
     ) -> None:
@@ -153,6 +154,7 @@ class FakeS3(State):
         self.crashes: list[BaseException] = []
         self._tls = tls
         self._tls_name = tls_name
+        self.ca_file = ca_file
         self._open = _Open()
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -204,6 +206,8 @@ class FakeS3(State):
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_REGION": self.region,
         }
+        if self.ca_file:
+            found["AWS_CA_BUNDLE"] = self.ca_file
         if access in self.tokens:
             found["AWS_SESSION_TOKEN"] = self.tokens[access]
         return found
@@ -351,11 +355,7 @@ class FakeS3(State):
         for action, call in matched:
             if action.after is not None:
                 reply = action.after(call, reply)
-        if (
-            request.op in ("ListObjectsV1", "ListObjectsV2")
-            and reply.status == 200
-            and isinstance(before, bytes)
-        ):
+        if request.op in ("ListObjectsV1", "ListObjectsV2") and reply.status == 200 and isinstance(before, bytes):
             self.last_page[request.bucket, request.prefix] = before
         return reply
 

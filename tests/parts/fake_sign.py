@@ -61,9 +61,7 @@ def verify(request: Request, secrets: dict[str, str], tokens: dict[str, str], re
     canonical = canonical_request(request, signed.split(";"), payload)
     scope = f"{day}/{scope_region}/{service}/{last}"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
-    expected = hmac.digest(
-        _signing_key(secrets[access], day, scope_region, service), text.encode(), "sha256"
-    ).hex()
+    expected = hmac.digest(_signing_key(secrets[access], day, scope_region, service), text.encode(), "sha256").hex()
     if not hmac.compare_digest(expected, given):
         raise S3Error(
             403,

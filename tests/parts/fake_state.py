@@ -66,9 +66,7 @@ class State:
 
     # ---- state ---------------------------------------------------------------------------------------------
 
-    def make_bucket(
-        self, name: str, *, region: str = "", wrong_region: int = 301, versioned: bool = False
-    ) -> Bucket:
+    def make_bucket(self, name: str, *, region: str = "", wrong_region: int = 301, versioned: bool = False) -> Bucket:
         """A new empty bucket. With a ``region`` other than the server's, requests signed for another are
         refused with ``wrong_region``: 301 PermanentRedirect, 307 to ``bucket.redirect_to``, or 400."""
         bucket = Bucket(name, region=region, wrong_region=wrong_region, versioned=versioned)

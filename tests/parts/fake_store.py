@@ -157,9 +157,7 @@ def utf16_order(key: bytes) -> bytes:
 class Bucket:
     """Objects by key, kept in order."""
 
-    def __init__(
-        self, name: str, *, region: str = "", wrong_region: int = 301, versioned: bool = False
-    ) -> None:
+    def __init__(self, name: str, *, region: str = "", wrong_region: int = 301, versioned: bool = False) -> None:
         self.name = name
         self.region = region
         self.wrong_region = wrong_region
@@ -211,9 +209,7 @@ class Bucket:
 class SyntheticBucket(Bucket):
     """``count`` objects that are computed when asked for; ``key(i)`` must grow with i. Writes lie on top."""
 
-    def __init__(
-        self, name: str, count: int, size: int, key: Callable[[int], bytes], modified: float
-    ) -> None:
+    def __init__(self, name: str, count: int, size: int, key: Callable[[int], bytes], modified: float) -> None:
         super().__init__(name)
         self.count = count
         self.size = size

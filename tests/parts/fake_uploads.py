@@ -29,12 +29,8 @@ def create(fake: FakeS3, request: Request) -> Reply:
     if algorithm and algorithm not in checks.ALGORITHMS:
         raise S3Error(400, "InvalidRequest", "checksum algorithm provided is unsupported")
     if kind == "FULL_OBJECT" and algorithm in ("sha1", "sha256"):
-        raise S3Error(
-            400, "InvalidRequest", "the FULL_OBJECT checksum type cannot be used with that algorithm"
-        )
-    upload = Upload(
-        fake.new_id("u"), bucket.name, request.key, fake.now(), dict(request.headers), algorithm, kind
-    )
+        raise S3Error(400, "InvalidRequest", "the FULL_OBJECT checksum type cannot be used with that algorithm")
+    upload = Upload(fake.new_id("u"), bucket.name, request.key, fake.now(), dict(request.headers), algorithm, kind)
     with fake.lock:
         fake.uploads[upload.id] = upload
     headers = {}
@@ -84,14 +80,10 @@ def copy_part(fake: FakeS3, request: Request) -> Reply:
     if span:
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", span)
         if not found or int(found[2]) >= body.size or int(found[1]) > int(found[2]):
-            raise S3Error(
-                400, "InvalidArgument", "the x-amz-copy-source-range value is not valid for the source"
-            )
+            raise S3Error(400, "InvalidArgument", "the x-amz-copy-source-range value is not valid for the source")
         body = body.slice(int(found[1]), int(found[2]) - int(found[1]) + 1)
     if body.size > 5 << 30:
-        raise S3Error(
-            400, "InvalidRequest", "the specified copy range is larger than the maximum allowable size"
-        )
+        raise S3Error(400, "InvalidRequest", "the specified copy range is larger than the maximum allowable size")
     sums = {}
     if upload.checksum and not body.generated:
         sums = {upload.checksum: checks.checksum(upload.checksum, body.bytes())}
@@ -173,9 +165,7 @@ def _full_checksum(request: Request, upload: Upload, parts: list[StoredPart], bo
         value = checks.checksum(name, body.bytes()) if not body.generated else ""
     given = request.headers.get(f"x-amz-checksum-{name}")
     if value and given is not None and given != value:
-        raise S3Error(
-            400, "BadDigest", f"the {name.upper()} you specified did not match the calculated checksum"
-        )
+        raise S3Error(400, "BadDigest", f"the {name.upper()} you specified did not match the calculated checksum")
     size = request.headers.get("x-amz-mp-object-size")
     if size is not None and int(size) != body.size:
         raise S3Error(400, "InvalidRequest", "the object size does not match x-amz-mp-object-size")
