@@ -24,9 +24,7 @@ def owner_of(state: os.stat_result, preserve: Collection[str]) -> Owner | None:
     return (state.st_uid, state.st_gid) if "owner" in preserve else None
 
 
-def copy_link(
-    source: Root, target: Staging, key: bytes, preserve: Collection[str] = DEFAULT_PRESERVE
-) -> bool:
+def copy_link(source: Root, target: Staging, key: bytes, preserve: Collection[str] = DEFAULT_PRESERVE) -> bool:
     """Copy the symbolic link ``key`` as a link, its target unchanged. False when the destination has it already."""
     try:
         parent, name = source.place(key)

@@ -133,9 +133,7 @@ def _next_data(fd: int, offset: int, size: int) -> tuple[int, int]:
         return offset, size
 
 
-def _copy_extent(
-    source: int, target: int, start: int, end: int, key: bytes, progress: Progress | None
-) -> None:
+def _copy_extent(source: int, target: int, start: int, end: int, key: bytes, progress: Progress | None) -> None:
     while start < end:
         done = _in_kernel(source, target, start, min(_PIECE, end - start), key)
         if done <= 0:

@@ -23,9 +23,7 @@ def delete(root: Root, key: bytes, row: Row, *, prune: bool = False) -> bool:
         parent, name = root.place(key)
         state = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISREG(state.st_mode) or (state.st_mtime_ns, state.st_size) != (row[1], row[2]):
-            raise ChangedError(
-                f"{show(key)}: changed since it was listed, so it was not deleted", subject=show(key)
-            )
+            raise ChangedError(f"{show(key)}: changed since it was listed, so it was not deleted", subject=show(key))
         os.unlink(name, dir_fd=parent)
     except (FileNotFoundError, NotADirectoryError, VanishedError):
         return False

@@ -26,9 +26,7 @@ _FULL = {
 }
 _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
-_RETRYABLE = frozenset(
-    {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
-)
+_RETRYABLE = frozenset({errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
 
 def read_error(error: OSError, key: bytes) -> StoreError:
@@ -40,9 +38,7 @@ def read_error(error: OSError, key: bytes) -> StoreError:
     if code in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
         return ChangedError(f"{name}: no longer a regular file", subject=name)
     if code in _BAD_NAME:
-        return NameNotPossibleError(
-            f"{name}: the file system refuses this name ({_why(error)})", subject=name
-        )
+        return NameNotPossibleError(f"{name}: the file system refuses this name ({_why(error)})", subject=name)
     return _common(error, name, "read")
 
 
@@ -67,9 +63,7 @@ def write_error(error: OSError, key: bytes) -> StoreError:
             hint="Entrepot never writes through links or over files that stand for directories",
         )
     if code in _BAD_NAME:
-        return NameNotPossibleError(
-            f"{name}: the file system refuses this name ({_why(error)})", subject=name
-        )
+        return NameNotPossibleError(f"{name}: the file system refuses this name ({_why(error)})", subject=name)
     if code == errno.EFBIG:
         return FormatError(f"{name}: larger than a file may be on this file system", subject=name)
     if code == errno.ENOENT:
@@ -106,9 +100,7 @@ def _common(error: OSError, name: str, verb: str) -> StoreError:
         )
     if code == errno.ETIMEDOUT:
         return StoreTimeoutError(f"{name}: the file system did not answer in time", subject=name)
-    return UnexpectedReplyError(
-        f"{name}: cannot {verb} it ({_why(error)})", subject=name, retryable=code in _RETRYABLE
-    )
+    return UnexpectedReplyError(f"{name}: cannot {verb} it ({_why(error)})", subject=name, retryable=code in _RETRYABLE)
 
 
 def _why(error: OSError) -> str:

@@ -28,9 +28,7 @@ class Links:
         staged = b"h" + self._staging.fresh_name()
         home = self._staging.fd
         try:
-            os.link(
-                _anchor(state), staged, src_dir_fd=self._directory(), dst_dir_fd=home, follow_symlinks=False
-            )
+            os.link(_anchor(state), staged, src_dir_fd=self._directory(), dst_dir_fd=home, follow_symlinks=False)
         except OSError:
             return False
         self._staging.rename_in(staged, key)
@@ -41,9 +39,7 @@ class Links:
         root = self._staging.root
         parent, name = root.place_for_write(key)
         try:
-            os.link(
-                name, _anchor(state), src_dir_fd=parent, dst_dir_fd=self._directory(), follow_symlinks=False
-            )
+            os.link(name, _anchor(state), src_dir_fd=parent, dst_dir_fd=self._directory(), follow_symlinks=False)
         except FileExistsError:
             self.link(key, state)  # another process was first: join it
         except OSError:

@@ -53,11 +53,7 @@ def to_path(key: bytes, escape: bool = False) -> bytes:
     path = _escape(key) if escape else key
     fault = _fault(path)
     if fault:
-        hint = (
-            ""
-            if escape or "long" in fault
-            else "escape_names writes such keys under a reversible escaped name"
-        )
+        hint = "" if escape or "long" in fault else "escape_names writes such keys under a reversible escaped name"
         raise NameNotPossibleError(
             f"{show(key)}: {fault}, so it cannot be a file below the root", subject=show(key), hint=hint
         )

@@ -35,9 +35,7 @@ def read_small(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -
     return data, state.st_mtime_ns
 
 
-def read_whole(
-    root: Root, key: bytes, size: int, mtime_ns: int | None = None
-) -> tuple[bytes, os.stat_result]:
+def read_whole(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -> tuple[bytes, os.stat_result]:
     """Like :func:`read_small`, with the file's state, which is taken after its bytes were read."""
     fd = root.open_read(key)
     try:
@@ -111,9 +109,7 @@ class SourceFile:
 def attributes(fd: int, *, xattrs: bool = True) -> Attributes:
     """Mode, owner and (those readable of) the extended attributes of an open file."""
     state = os.fstat(fd)
-    return Attributes(
-        stat.S_IMODE(state.st_mode), state.st_uid, state.st_gid, read_xattrs(fd) if xattrs else {}
-    )
+    return Attributes(stat.S_IMODE(state.st_mode), state.st_uid, state.st_gid, read_xattrs(fd) if xattrs else {})
 
 
 def read_xattrs(fd: int) -> dict[str, bytes]:

@@ -23,6 +23,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _KEPT = 128
 _FRESH_SECONDS = 1.0
+_NOWHERE = b"/"
+"""No relative path is this."""
 
 
 class Root:
@@ -48,6 +50,9 @@ class Root:
         """fsync the parent of every directory made."""
         self._parents: dict[bytes, int] = {}
         self._stale_at = 0.0
+        self._near = _NOWHERE
+        """The parent used last, and its descriptor: the short way for its other entries."""
+        self._near_fd = -1
         self._directory = _DIRECTORY_FOLLOW if follow else _DIRECTORY
         self._read = _READ_FOLLOW if follow else _READ
         self.fd = _open_root(path, create)
@@ -88,13 +93,34 @@ class Root:
             raise read_error(error, key) from None
 
     def place(self, key: bytes) -> tuple[int, bytes]:
-        """(descriptor of the parent directory, last segment). The descriptor is lent, for use at once. OSError."""
+        """(descriptor of the parent directory, last segment); the descriptor is lent, for use at once.
+
+        Raises OSError and NameNotPossibleError.
+        """
+        cut = key.rfind(b"/")
+        if (
+            cut > 0
+            and key[:cut] == self._near
+            and key[cut + 1 : cut + 2] not in b"."
+            and b"\0" not in key
+            and monotonic() < self._stale_at
+        ):
+            return self._near_fd, key[cut + 1 :]
         path = to_path(key, self.escape)
         parent, _, name = path.rpartition(b"/")
         return (self.directory(parent) if parent else self.fd), name
 
     def place_for_write(self, key: bytes) -> tuple[int, bytes]:
         """Like :meth:`place`, and makes missing parents. Raises NameNotPossibleError on collisions."""
+        cut = key.rfind(b"/")
+        if (
+            cut > 0
+            and key[:cut] == self._near
+            and key[cut + 1 : cut + 2] not in b"."
+            and b"\0" not in key
+            and monotonic() < self._stale_at
+        ):
+            return self._near_fd, key[cut + 1 :]
         path = to_path(key, self.escape)
         parent, _, name = path.rpartition(b"/")
         if not parent:
@@ -103,16 +129,10 @@ class Root:
 
     def directory(self, path: bytes) -> int:
         """A lent descriptor (O_PATH) of the directory at relative ``path``. Raises OSError."""
-        kept = self._parents.get(path)
-        if kept is not None and monotonic() < self._stale_at:
-            return kept
         return self._descend(path, create=False)
 
     def make_directory(self, path: bytes, key: bytes = b"") -> int:
         """A lent descriptor of the directory at relative ``path``, made with its parents where missing."""
-        kept = self._parents.get(path)
-        if kept is not None and monotonic() < self._stale_at:
-            return kept
         try:
             return self._descend(path, create=True)
         except OSError as error:
@@ -123,6 +143,7 @@ class Root:
         for fd in self._parents.values():
             os.close(fd)
         self._parents.clear()
+        self._near = _NOWHERE
 
     def close(self) -> None:
         """Close all descriptors."""
@@ -159,7 +180,10 @@ class Root:
             above = above + b"/" + name if above else name
             parents[above] = fd
             if len(parents) > _KEPT:
+                self._near = _NOWHERE
                 os.close(parents.pop(next(iter(parents))))
+        if not self.escape:
+            self._near, self._near_fd = path, fd
         return fd
 
     def _step(self, fd: int, name: bytes, create: bool) -> int:

@@ -98,11 +98,7 @@ class Staging:
                 done = os.write(fd, data)
                 if done != len(data):
                     _write_rest(fd, memoryview(data)[done:])
-                if (
-                    owner is not None
-                    or xattrs
-                    or (mode is not None and (mode & self._umask or mode & ~0o777))
-                ):
+                if owner is not None or xattrs or (mode is not None and (mode & self._umask or mode & ~0o777)):
                     self._set(fd, mode, owner, xattrs)
                 if mtime_ns is not None:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -172,9 +168,7 @@ class Staging:
             parent, leaf = self.root.place_for_write(key)
             size = os.fstat(staged.fd).st_size
             if size != staged.size:
-                raise CorruptError(
-                    f"{show(key)}: {size} bytes were staged, expected {staged.size}", subject=show(key)
-                )
+                raise CorruptError(f"{show(key)}: {size} bytes were staged, expected {staged.size}", subject=show(key))
             final = mode if mode is not None else 0o666 & ~self._umask
             self._set(staged.fd, final, owner, staged.xattrs)
             if mtime_ns is not None:

@@ -30,9 +30,7 @@ class PosixStore:
         self.symlinks: Symlinks = symlinks
         self.escape = escape
         self.location = Location("file", "", self.path)
-        self.caps = Capabilities(
-            server_copy=True, multipart=False, key_max=4095, start_after=True, lists_mtime=True
-        )
+        self.caps = Capabilities(server_copy=True, multipart=False, key_max=4095, start_after=True, lists_mtime=True)
 
     def root(self, create: bool = False) -> Root:
         """The directory, opened for reading and writing beneath it. The caller closes it."""
@@ -73,9 +71,7 @@ class PosixStore:
     def children(self, prefix: bytes) -> Iterator[tuple[list[Row], list[bytes]]]:
         """One level below the directory ``prefix`` (empty, or with a slash): (files, directories with slash)."""
         if prefix and not prefix.endswith(b"/"):
-            raise NameNotPossibleError(
-                f"{show(prefix)}: a directory key ends in a slash", subject=show(prefix)
-            )
+            raise NameNotPossibleError(f"{show(prefix)}: a directory key ends in a slash", subject=show(prefix))
         with self.root() as root:
             try:
                 fd = root.open_directory(prefix[:-1])

@@ -101,10 +101,7 @@ class _Walker:
             if sub is not None:
                 self._enter(frame, sub)
             page = self.page
-            if (
-                self.quiet >= _QUIET
-                or max(len(page.rows), len(page.specials), len(page.problems)) >= self.limit
-            ):
+            if self.quiet >= _QUIET or max(len(page.rows), len(page.specials), len(page.problems)) >= self.limit:
                 yield self._turn()
         self.page.last = True
         yield self._turn()
