@@ -35,6 +35,7 @@ class End:
         *,
         changed: bool,
         source: bool,
+        directories: bool = False,
     ) -> Feed:
         """The listing of a key range on this side; of ``keys`` only when they are given."""
         if self.lane is not None:
@@ -45,10 +46,10 @@ class End:
             return PageFeed(iter([Page([], last=True)]), high)
         if keys is not None:
             return PageFeed(file_pages(self.root, within(keys, low, high), changed=changed), high)
-        return PageFeed(self._walk(low, high, options, changed, source), high)
+        return PageFeed(self._walk(low, high, options, changed, source, directories), high)
 
     def _walk(
-        self, low: bytes, high: bytes | None, options: SyncOptions, changed: bool, source: bool
+        self, low: bytes, high: bytes | None, options: SyncOptions, changed: bool, source: bool, directories: bool
     ) -> Iterator[Page]:
         assert self.root is not None
         return walk(
@@ -58,6 +59,7 @@ class End:
             symlinks=options.symlinks if source else "skip",
             escape=options.escape_names and not source,
             changed=changed,
+            directories=directories,
         )
 
 

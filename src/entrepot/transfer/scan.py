@@ -10,8 +10,9 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from operator import itemgetter
+from typing import Protocol
 
-from entrepot.model.entry import Problem, Row
+from entrepot.model.entry import Problem, Row, Special
 from entrepot.model.errors import StoreError
 from entrepot.model.shard import Doomed, Failure, Progress, Shard
 from entrepot.model.totals import Totals
@@ -30,10 +31,22 @@ Emit = Callable[[Batch, list[Row], list[Row]], None]
 FAILURES_KEPT = 1000
 
 
+class SpecialMover(Protocol):
+    """What copies symbolic links and directories (between file systems)."""
+
+    def special(self, special: Special) -> bool:
+        """True when something was made. Raises StoreError."""
+        ...
+
+    def finish(self, directories: list[bytes]) -> list[StoreError]:
+        """Give directories whose content is complete their attributes."""
+        ...
+
+
 class Rules:
     """What a scan needs to know of the options, joined once per session."""
 
-    __slots__ = ("compare", "delete", "destination_filter", "emit", "segments", "select", "source_filter")
+    __slots__ = ("compare", "delete", "destination_filter", "emit", "segments", "select", "source_filter", "specials")
 
     def __init__(
         self,
@@ -45,6 +58,7 @@ class Rules:
         destination_filter: Filter,
         select: Callable[[list[Row]], list[Row]] | None,
         segments: Callable[[Shard], Segment] | None = None,
+        specials: SpecialMover | None = None,
     ) -> None:
         self.compare = compare
         self.emit = emit
@@ -55,6 +69,8 @@ class Rules:
         """Drops rows by size or time from those to be copied (they stay known, so nothing of them is doomed)."""
         self.segments = segments
         """Opens the report segment of a shard, when a report is wanted."""
+        self.specials = specials
+        """Takes symbolic links and directories, where the way has a place for them."""
 
 
 class Scan:
@@ -77,6 +93,7 @@ class Scan:
         self._failures: list[Failure] = []
         self._doomed: list[Doomed] = []
         self._warnings: list[str] = []
+        self._directories: list[bytes] = []
         self._problems_told = 0
         self._specials_told = 0
         self._segment = rules.segments(shard) if rules.segments is not None else None
@@ -188,11 +205,54 @@ class Scan:
             self._note(problem)
         self._problems_told = len(source.problems)
         for special in source.specials[self._specials_told :]:
-            if special.kind in ("fifo", "socket", "device"):
-                self.totals.total += 1
-                self.totals.skipped += 1
-                self._warnings.append(f"{special.key!r} is a {special.kind}: skipped")
+            self._take_special(special)
         self._specials_told = len(source.specials)
+
+    def _take_special(self, special: Special) -> None:
+        rules, kind = self._rules, special.kind
+        if rules.source_filter and not rules.source_filter.allows(special.key):
+            return
+        if kind == "directory":
+            if rules.specials is not None:
+                self._directories.append(special.key)
+                self._do_special(special)
+            return
+        self.totals.total += 1
+        if kind == "symlink" and rules.specials is not None:
+            if self._do_special(special):
+                self.totals.copied += 1
+            elif not self._failures or self._failures[-1].key != special.key:
+                self.totals.equal += 1
+            return
+        self.totals.skipped += 1
+        if kind != "symlink-skipped":
+            self._warnings.append(f"{special.key!r} is a {kind}: skipped")
+
+    def _do_special(self, special: Special) -> bool:
+        assert self._rules.specials is not None
+        try:
+            return self._rules.specials.special(special)
+        except StoreError as error:
+            self.totals.failed += 1
+            self._failures.append(Failure(special.key, error.failure.value, error.message, 1, 0))
+            return False
+
+    def _finish_directories(self) -> None:
+        """Those that lie wholly below the cursor; the ones that reach over the range's end wait for the task's."""
+        if not self._directories or self._rules.specials is None:
+            return
+        ended = not self.merging and not self._batches
+        cursor = self.cursor
+        done = [d for d in self._directories if (ended or d <= cursor) and not cursor.startswith(d)]
+        if ended:
+            high = self.high
+            done = [d for d in self._directories if high is None or not high.startswith(d)]
+            self._directories = []
+        else:
+            gone = set(done)
+            self._directories = [d for d in self._directories if d not in gone]
+        for error in self._rules.specials.finish(done) if done else ():
+            self._warnings.append(error.message)
 
     def _note(self, problem: Problem) -> None:
         if problem.failure == "vanished":
@@ -220,6 +280,7 @@ class Scan:
             self._doomed += batch.doomed
             if self._segment is not None and batch.lines:
                 self._segment.write(batch.lines)
+        self._finish_directories()
         if self._segment is not None:
             self._segment.flush()
         progress = Progress(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from entrepot.model.entry import Row
 from entrepot.model.errors import StoreError
@@ -28,7 +29,7 @@ from .filters import Filter
 from .job import Batch
 from .report import Segment
 from .resolve import Resolver
-from .scan import Rules, Scan
+from .scan import Rules, Scan, SpecialMover
 from .select import selector
 
 BACKLOG_LOW = 1500
@@ -111,7 +112,11 @@ class TransferSession:
             destination_filter=Filter(()) if options.delete_excluded else filters,
             select=selector(options, self._columns),
             segments=self._segments,
+            specials=None if options.dry_run else cast("SpecialMover | None", self._special_mover()),
         )
+
+    def _special_mover(self) -> object | None:
+        return self._mover if self._way == "local" and hasattr(self._mover, "special") else None
 
     def _store_offset(self) -> int:
         for end in (self.source, self.destination):
@@ -153,6 +158,7 @@ class TransferSession:
                 _nothing,
                 changed=self._changed,
                 source=end is self.source,
+                directories=end is self.source and self._rules.specials is not None,
             )
             for end in (self.source, self.destination)
         ]
