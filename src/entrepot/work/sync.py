@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial
 from entrepot.model.task import TaskSpec
 from entrepot.storage.base import Store
+from entrepot.storage.posix.attributes import finish_directories
 from entrepot.storage.posix.links import Links
 from entrepot.storage.posix.names import STAGING_PREFIX
 from entrepot.storage.posix.root import Root
@@ -79,9 +81,9 @@ def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
     if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
         raise UsageError("symlinks can be copied between file systems only", hint="use --symlinks skip or follow")
     refuse_overlap(source, destination)
-    _check(source, "source")
+    check_place(source, "source")
     if not destination.location.is_file:
-        _check(destination, "destination")
+        check_place(destination, "destination")
     else:
         _check_directory(destination.location)
     return PreflightResult(_name(source), _name(destination))
@@ -106,7 +108,8 @@ def refuse_overlap(source: Store, destination: Store) -> None:
         )
 
 
-def _check(store: Store, role: str) -> None:
+def check_place(store: Store, role: str) -> None:
+    """Raise PlaceError when a store cannot be used."""
     try:
         store.check()
     except StoreError as error:
@@ -140,7 +143,21 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     options = SyncOptions.from_json(spec.options)
     reactor = Reactor()
     stores = open_place(spec.source, env), open_place(spec.destination, env)
-    source, destination = (_open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
+    source, destination = (open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
+    keys = read_keys(options.list) if options.list else None
+    return join(source, destination, options, port, reactor, env, keys)
+
+
+def join(
+    source: End,
+    destination: End,
+    options: SyncOptions,
+    port: LedgerPort,
+    reactor: Reactor,
+    env: WorkEnvironment,
+    keys: list[bytes] | None,
+) -> TransferSession:
+    """A session between two opened ends; of ``keys`` only when they are given."""
     staging = _open_staging(destination, options, env)
 
     def mover(recall: Recall) -> Mover:
@@ -158,14 +175,15 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
         reactor,
         mover,
         env.clock,
-        keys=read_keys(options.list) if options.list else None,
+        keys=keys,
         discard=_discarder(destination, staging),
         md5_etags=lambda: all(_md5_etags(end) for end in (source, destination)),
         finish=finish,
     )
 
 
-def _open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool) -> End:
+def open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool) -> End:
+    """One side of a session: a store with its lane, or a directory."""
     if store.location.is_file:
         path = store.location.prefix
         follow = options.symlinks == "follow" and not writes
@@ -274,3 +292,41 @@ def sweep_task(path: bytes, task_id: str) -> None:
             raw = os.fsencode(name)
             if raw.startswith(prefix):
                 remove_staging(root, raw)
+
+
+def finish(spec: TaskSpec, cuts: list[bytes], env: WorkEnvironment) -> list[str]:
+    """The last touches when all ranges are done; what could not be done is returned as warnings.
+
+    Between file systems: times and modes of the directories that reach over a cut, and of the root. At a file
+    system: the task's staging directories go.
+    """
+    options = SyncOptions.from_json(spec.options)
+    destination = parse_location(spec.destination)
+    warnings: list[str] = []
+    if options.dry_run or spec.kind != "sync" or not destination.is_file or not os.path.isdir(destination.prefix):
+        return warnings
+    sweep_task(destination.prefix, env.task_id)
+    source = parse_location(spec.source)
+    if source.is_file:
+        ancestors = {cut[: at + 1] for cut in cuts for at in range(len(cut)) if cut[at : at + 1] == b"/"}
+        with Root(source.prefix) as mine, Root(destination.prefix) as theirs:
+            present = [key for key in ancestors if _is_directory(mine, key)]
+            faults = finish_directories(mine, theirs, present, options.preserve)
+            warnings += [fault.message for fault in faults]
+            _finish_root(mine, theirs, options)
+    return warnings
+
+
+def _is_directory(root: Root, key: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(root.lstat(key.rstrip(b"/")).st_mode)
+    except StoreError:
+        return False
+
+
+def _finish_root(source: Root, destination: Root, options: SyncOptions) -> None:
+    state = os.fstat(source.fd)
+    if "mode" in options.preserve:
+        os.fchmod(destination.fd, stat.S_IMODE(state.st_mode) & 0o1777)
+    if "mtime" in options.preserve:
+        os.utime(destination.fd, ns=(state.st_mtime_ns, state.st_mtime_ns))
