@@ -10,42 +10,32 @@ from typing import Any
 
 import pytest
 
-from entrepot.model.shard import Failure
+from entrepot.model.task import TaskState
 from entrepot.model.totals import Totals
+from entrepot.service.request import Snapshot, TaskRequest
 
 
-@dataclass
-class FakeSnapshot:
-    task_id: str = "t1"
-    state: str = "SUCCEEDED"
-    totals: Totals = field(default_factory=Totals)
-    scanning: bool = False
-    seconds: float = 2.0
-    rate_bytes: float = 0.0
-    rate_entries: float = 0.0
-    eta_seconds: float | None = None
-    failures: list[Failure] = field(default_factory=list)
-    failure_counts: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, int] = field(default_factory=dict)
-    peak_rss_bytes: int = 50 << 20
-    resumed: bool = False
-    warnings: list[str] = field(default_factory=list)
-    report: str = ""
-
-
-class FakeRequest:
-    def __init__(self, **values: Any) -> None:
-        self.__dict__.update(values)
+def snapshot(**values: Any) -> Snapshot:
+    """A finished run, with some values changed."""
+    base: dict[str, Any] = {
+        "task_id": "t1",
+        "state": TaskState.SUCCEEDED,
+        "totals": Totals(),
+        "scanning": False,
+        "seconds": 2.0,
+        "peak_rss_bytes": 50 << 20,
+    }
+    return Snapshot(**(base | values))
 
 
 @dataclass
 class FakeEngine:
-    answer: FakeSnapshot = field(default_factory=FakeSnapshot)
-    on_the_way: list[FakeSnapshot] = field(default_factory=list)
+    answer: Snapshot = field(default_factory=snapshot)
+    on_the_way: list[Snapshot] = field(default_factory=list)
     fault: BaseException | None = None
-    requests: list[Any] = field(default_factory=list)
+    requests: list[TaskRequest] = field(default_factory=list)
 
-    def run(self, request: Any, on_snapshot: Callable[[Any], None]) -> FakeSnapshot:
+    def run(self, request: Any, on_snapshot: Callable[[Any], None], *, trade: Any = None) -> Snapshot:
         self.requests.append(request)
         for snapshot in self.on_the_way:
             on_snapshot(snapshot)
@@ -61,7 +51,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine()
     module = ModuleType("entrepot.service.oneshot")
     module.run = engine.run  # type: ignore[attr-defined]
-    module.TaskRequest = FakeRequest  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "entrepot.service.oneshot", module)
     monkeypatch.setattr(entrepot.service, "oneshot", module, raising=False)
     return engine

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from cli_fakes import FakeEngine, FakeSnapshot, install
+from cli_fakes import FakeEngine, install, snapshot
 
 from entrepot.cli.app import run
 from entrepot.model.options import PRESERVABLE, SyncOptions
 from entrepot.model.shard import Failure
+from entrepot.model.task import TaskState
 from entrepot.model.totals import Totals
+from entrepot.service.request import Interrupted, Snapshot
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_without_options_the_defaults_hold(engine: FakeEngine) -> None:
     assert options(engine) == SyncOptions()
     request = engine.requests[-1]
     assert (request.kind, request.source, request.destination) == ("sync", "/a", "s3://b/c")
-    assert request.processes == len(os.sched_getaffinity(0))
+    assert request.processes == 0
     assert request.state_dir == ""
 
 
@@ -135,9 +136,7 @@ def test_contradictions_are_refused_before_anything_runs(engine: FakeEngine, wor
     assert engine.requests == []
 
 
-def test_state_dir_comes_from_the_environment_too(
-    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_dir_comes_from_the_environment_too(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENTREPOT_STATE_DIR", "/var/state")
     options(engine)
     assert engine.requests[-1].state_dir == "/var/state"
@@ -145,12 +144,12 @@ def test_state_dir_comes_from_the_environment_too(
     assert (engine.requests[-1].state_dir, engine.requests[-1].processes) == ("/other", 3)
 
 
-def finished(**values: object) -> FakeSnapshot:
+def finished(**values: object) -> Snapshot:
     totals = Totals(
         total=10, total_bytes=1000, copied=4, copied_bytes=400, equal=3, equal_bytes=300, deleted=2, deleted_bytes=20,
         skipped=1, skipped_bytes=100, failed=2, failed_bytes=200, retries=1,
     )  # fmt: skip
-    base = FakeSnapshot(
+    base = snapshot(
         totals=totals,
         seconds=2.5,
         failures=[
@@ -168,7 +167,7 @@ def test_json_is_one_last_object_with_exactly_the_promised_keys(
     engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine.answer = finished()
-    engine.on_the_way = [finished(scanning=True, state="SCANNING")]
+    engine.on_the_way = [finished(scanning=True, state=TaskState.SCANNING)]
     assert run(["sync", "/a", "/b", "--json"]) == 1
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {
@@ -207,7 +206,7 @@ def test_the_summary_tells_what_failed_and_where_to_read_on(
 
 
 def test_a_clean_run(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    engine.answer = FakeSnapshot(totals=Totals(total=1, total_bytes=5, copied=1, copied_bytes=5))
+    engine.answer = snapshot(totals=Totals(total=1, total_bytes=5, copied=1, copied_bytes=5))
     assert run(["sync", "/a", "/b"]) == 0
     shown = capsys.readouterr()
     assert shown.out.startswith("Done\n")
@@ -238,8 +237,19 @@ def test_quiet_prints_nothing_but_errors(engine: FakeEngine, capsys: pytest.Capt
     ("state", "code"), [("SUCCEEDED", 0), ("PAUSED", 130), ("CANCELLED", 130), ("REVIEW", 4), ("FAILED", 5)]
 )
 def test_states_as_exit_codes(engine: FakeEngine, state: str, code: int) -> None:
-    engine.answer = FakeSnapshot(state=state)
+    engine.answer = snapshot(state=TaskState(state))
     assert run(["sync", "/a", "/b", "--json"]) == code
+
+
+def test_an_interrupted_run_still_tells_how_far_it_came(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.fault = Interrupted("interrupted", snapshot=finished(state=TaskState.PAUSED))
+    assert run(["sync", "/a", "/b", "--json"]) == 130
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["state"] == "PAUSED"
+    assert shown.err == "entrepot: interrupted\nhint: run the same command again to go on\n"
+    engine.fault = Interrupted("interrupted", hint="run it again")
+    assert run(["sync", "/a", "/b"]) == 130
+    assert capsys.readouterr() == ("", "entrepot: interrupted\nhint: run it again\n")
 
 
 def test_a_connection_that_is_missing_is_explained(engine: FakeEngine) -> None:

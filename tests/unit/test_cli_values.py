@@ -92,9 +92,7 @@ def test_moments() -> None:
 
 
 def test_spans_are_stable_so_that_a_rerun_means_the_same() -> None:
-    assert (
-        read_moment("3d", NOW) == read_moment("3d", NOW + 1) == (int(NOW) // 3600 * 3600 - 3 * 86400) * 10**9
-    )
+    assert read_moment("3d", NOW) == read_moment("3d", NOW + 1) == (int(NOW) // 3600 * 3600 - 3 * 86400) * 10**9
     assert read_moment("90s", NOW) == (int(NOW) - 90) * 10**9
     assert read_moment("1.5h", NOW) == (int(NOW) // 3600 * 3600 - 5400) * 10**9
 
@@ -188,4 +186,5 @@ def test_messages_from_elsewhere_stay_on_one_harmless_line() -> None:
 
 def test_keys_in_json() -> None:
     assert key_json("é".encode()) == {"key": "é"}
-    assert key_json(b"\xff") == {"key": "\ufffd", "key_base64": "/w=="}
+    assert key_json(b"\xff") == {"key": "\\xff", "key_hex": "ff"}
+    assert key_json(b"a", "prefix") == {"prefix": "a"}

@@ -57,11 +57,7 @@ class Commands(Verbs):
 
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
-        return [
-            CompletionItem(name, help=text)
-            for name, (_, text) in _TABLE.items()
-            if name.startswith(incomplete)
-        ]
+        return [CompletionItem(name, help=text) for name, (_, text) in _TABLE.items() if name.startswith(incomplete)]
 
 
 @click.group(

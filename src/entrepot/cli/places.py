@@ -69,15 +69,24 @@ def connection_lookup() -> Callable[[str], Connection]:
             try:
                 return store.get(name)
             except UsageError as fault:
-                raise UsageError(
-                    fault.message, hint=f"{fault.hint}; a local path is written ./{name}:…"
-                ) from None
+                raise UsageError(fault.message, hint=f"{fault.hint}; a local path is written ./{name}:…") from None
         return store.get(name)
 
     return find
 
 
+def open_store(location: Location) -> Store:
+    """Open a place outside the file system, with its stored connection or the environment."""
+    from entrepot.service.statedir import state_directory
+    from entrepot.storage import registry
+
+    connection = connection_lookup()(location.connection) if location.scheme == "connection" else None
+    return registry.open_store(location, connection, state_dir=state_directory())
+
+
 if TYPE_CHECKING:
+    from entrepot.storage.base import Store
+
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType
@@ -91,11 +100,7 @@ class Place(_ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
-        names = (
-            [f"{name}:" for name in stored_names() if name.startswith(incomplete)]
-            if ":" not in incomplete
-            else []
-        )
+        names = [f"{name}:" for name in stored_names() if name.startswith(incomplete)] if ":" not in incomplete else []
         if incomplete and names:
             return [CompletionItem(name) for name in names]
         return [CompletionItem(incomplete, type="file")]

@@ -11,7 +11,7 @@ from .terminal import say
 from .words import count_text, duration_text, entries_text, key_text, plain_text, rate_text, size_text
 
 if TYPE_CHECKING:
-    from entrepot.service.oneshot import Snapshot
+    from entrepot.service.request import Snapshot
 
 PLAIN_EVERY = 10.0
 DRAW_AFTER = 0.4
@@ -30,9 +30,7 @@ class Progress(Protocol):
         ...
 
 
-def progress_for(
-    kind: str, *, quiet: bool, wanted: bool, clock: Callable[[], float] = time.monotonic
-) -> Progress:
+def progress_for(kind: str, *, quiet: bool, wanted: bool, clock: Callable[[], float] = time.monotonic) -> Progress:
     """The right display for this stderr."""
     if quiet or not wanted:
         return _Silent()
@@ -161,9 +159,11 @@ def phase_of(kind: str, snapshot: Snapshot) -> str:
         return "Starting"
     if snapshot.scanning:
         return f"Scanning, {verb.lower()}"
-    if snapshot.totals.total and done_entries(snapshot) >= snapshot.totals.total:
-        return "Deleting" if snapshot.totals.deleted else "Finishing"
-    return verb
+    if snapshot.phase == "delete":
+        return "Deleting"
+    if snapshot.phase == "verify":
+        return "Verifying"
+    return verb if snapshot.phase else "Finishing"
 
 
 def done_text(snapshot: Snapshot) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from .progress import progress_for
 from .terminal import complain, out_json
 
 if TYPE_CHECKING:
-    from entrepot.service.oneshot import Snapshot
+    from entrepot.service.request import Snapshot
+    from entrepot.service.trade import Trade
 
 RUN_FLAGS: list[Callable[[Any], Any]] = [
     click.option("--processes", type=click.IntRange(min=0), default=0, metavar="N",
@@ -29,11 +29,6 @@ RUN_FLAGS: list[Callable[[Any], Any]] = [
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
     click.option("--no-progress", is_flag=True, help="No progress, only the summary."),
 ]  # fmt: skip
-
-
-def default_processes() -> int:
-    """One a core that this process may use."""
-    return max(len(os.sched_getaffinity(0)), 1)
 
 
 def run_task(
@@ -47,26 +42,30 @@ def run_task(
     as_json_: bool,
     quiet: bool,
     no_progress: bool,
-    **more: Any,
+    single: bool = False,
 ) -> int:
-    """Run one task to its end, show it, and answer the exit code."""
+    """Run one task to its end, show it, and answer the exit code. ``single``: the places name one object each."""
     from entrepot.service import oneshot
+    from entrepot.service.request import Interrupted, TaskRequest
 
     from .summary import as_json, print_summary
 
-    request = oneshot.TaskRequest(
+    request = TaskRequest(
         kind=kind,
         source=source,
         destination=destination,
         options=options,
-        processes=processes or default_processes(),
+        processes=processes,
         state_dir=state_dir,
         connections=connection_lookup(),
-        **more,
     )
     progress = progress_for(kind, quiet=quiet, wanted=not no_progress)
     try:
-        snapshot = oneshot.run(request, progress.show)
+        snapshot = oneshot.run(request, progress.show, trade=_single_trade() if single else None)
+    except Interrupted as stop:
+        if stop.snapshot is None:
+            raise
+        snapshot = stop.snapshot
     finally:
         progress.close()
     code = code_of(snapshot)
@@ -77,6 +76,13 @@ def run_task(
     sys.stdout.flush()
     _complain_about(snapshot, code, kind)
     return code
+
+
+def _single_trade() -> Trade:
+    from entrepot.service.trade import Trade
+    from entrepot.work import single
+
+    return Trade(single.preflight, single.plan, single.open_session, single.discard)
 
 
 def code_of(snapshot: Snapshot) -> int:

@@ -10,7 +10,7 @@ from .terminal import out, styled
 from .words import count_text, duration_text, entries_text, key_text, plain_text, rate_text, size_text
 
 if TYPE_CHECKING:
-    from entrepot.service.oneshot import Snapshot
+    from entrepot.service.request import Snapshot
 
 OUTCOMES = ("copied", "equal", "deleted", "skipped", "failed")
 VERBS = ("list", "get", "put", "head", "copy", "delete", "multipart")
@@ -91,9 +91,7 @@ def _figures(snapshot: Snapshot) -> str:
         parts.append(rate_text(moved / seconds))
     parts.append(f"{count_text(round((totals.copied + totals.equal) / seconds))} objects/s")
     if requests:
-        listed = ", ".join(
-            f"{count_text(n)} {verb}" for verb in VERBS if (n := snapshot.requests.get(verb, 0))
-        )
+        listed = ", ".join(f"{count_text(n)} {verb}" for verb in VERBS if (n := snapshot.requests.get(verb, 0)))
         parts.append(f"{entries_text(requests, 'request')} ({listed})")
     if totals.retries:
         parts.append(f"{count_text(totals.retries)} retried")

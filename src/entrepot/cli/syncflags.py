@@ -135,9 +135,7 @@ def _check_delete(flags: dict[str, Any]) -> None:
     if not flags["delete"]:
         for name in ("delete_excluded", "allow_empty_source"):
             if flags[name]:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} means nothing without --delete", hint="add --delete"
-                )
+                raise UsageError(f"--{name.replace('_', '-')} means nothing without --delete", hint="add --delete")
 
 
 def _check_ranges(flags: dict[str, Any]) -> None:
@@ -171,9 +169,7 @@ def _file_rules(path: str) -> Iterator[str]:
         if not line.strip() or line.startswith(("#", ";")):
             continue
         if line[:2] not in ("+ ", "- ") or not line[2:].strip():
-            raise UsageError(
-                f"{path}, line {number}: {line!r} is no rule", hint="write '+ PATTERN' or '- PATTERN'"
-            )
+            raise UsageError(f"{path}, line {number}: {line!r} is no rule", hint="write '+ PATTERN' or '- PATTERN'")
         yield line
 
 

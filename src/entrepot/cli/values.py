@@ -27,9 +27,7 @@ def read_size(text: str) -> int:
     """Bytes from ``512``, ``64K``, ``1.5GiB`` (binary) or ``10MB`` (decimal). Raises ValueError."""
     found = _NUMBER.fullmatch(text)
     if not found or found[3] or found[2].lower() not in _FACTORS:
-        raise ValueError(
-            f"{text!r} is no size: write a number and K, M, G, T (binary) or KB, MB, GB, TB (decimal)"
-        )
+        raise ValueError(f"{text!r} is no size: write a number and K, M, G, T (binary) or KB, MB, GB, TB (decimal)")
     return _scaled(found[1], _FACTORS[found[2].lower()])
 
 
@@ -52,18 +50,14 @@ def read_bandwidth(text: str) -> tuple[int, tuple[str, ...]]:
     for number, piece in enumerate(pieces):
         found = _WINDOW.fullmatch(piece)
         if found:
-            if (
-                found[3] == "24" and found[4] != "00"
-            ) or f"{found[1]:0>2}:{found[2]}" == f"{found[3]:0>2}:{found[4]}":
+            if (found[3] == "24" and found[4] != "00") or f"{found[1]:0>2}:{found[2]}" == f"{found[3]:0>2}:{found[4]}":
                 raise ValueError(f"{piece!r} is no window: write 08:00-18:00=10M")
             rate = read_rate(found[5])
             windows.append(f"{found[1]:0>2}:{found[2]}-{found[3]:0>2}:{found[4]}={rate}")
         elif number == len(pieces) - 1:
             limit = read_rate(piece)
         else:
-            raise ValueError(
-                f"{piece!r} is no window: write 08:00-18:00=10M, and the rate for all other times last"
-            )
+            raise ValueError(f"{piece!r} is no window: write 08:00-18:00=10M, and the rate for all other times last")
     return limit, tuple(windows)
 
 

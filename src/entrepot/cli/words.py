@@ -100,14 +100,12 @@ def plain_text(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c in "\n\t\r" else _quoted(c) for c in text)
 
 
-def key_json(key: bytes) -> dict[str, Any]:
-    """A key for JSON: ``key``, and ``key_base64`` beside it when the bytes are not UTF-8."""
+def key_json(key: bytes, name: str = "key") -> dict[str, Any]:
+    """A key for JSON as reports have it: ``key``, and ``key_hex`` beside it when the bytes are not UTF-8."""
     try:
-        return {"key": key.decode()}
+        return {name: key.decode()}
     except UnicodeDecodeError:
-        from base64 import b64encode
-
-        return {"key": key.decode("utf-8", "replace"), "key_base64": b64encode(key).decode()}
+        return {name: key.decode("utf-8", "backslashreplace"), f"{name}_hex": key.hex()}
 
 
 def entries_text(count: int, noun: str = "object") -> str:
