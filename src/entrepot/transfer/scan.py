@@ -10,20 +10,23 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Protocol
+from typing import Literal, Protocol
 
 from entrepot.model.entry import Problem, Row, Special
-from entrepot.model.errors import StoreError
+from entrepot.model.errors import NotFoundError, StoreError
 from entrepot.model.shard import Doomed, Failure, Progress, Shard
 from entrepot.model.totals import Totals
 
 from .compare import Comparer
 from .filters import Filter
-from .job import Batch, Outcome
+from .job import Batch, Job, Outcome
 from .listing import Feed, first
 from .report import Segment
 
 size_of = itemgetter(2)
+
+Extra = Literal["leave", "doom", "tell"]
+"""leave: not looked at; doom: journaled for deletion; tell: a difference (verify)."""
 
 Emit = Callable[[Batch, list[Row], list[Row]], None]
 """Takes (batch, rows to copy, doubtful rows) of one merged piece."""
@@ -46,14 +49,14 @@ class SpecialMover(Protocol):
 class Rules:
     """What a scan needs to know of the options, joined once per session."""
 
-    __slots__ = ("compare", "delete", "destination_filter", "emit", "segments", "select", "source_filter", "specials")
+    __slots__ = ("compare", "destination_filter", "emit", "extra", "segments", "select", "source_filter", "specials")
 
     def __init__(
         self,
         compare: Comparer,
         emit: Emit,
         *,
-        delete: bool,
+        extra: Extra,
         source_filter: Filter,
         destination_filter: Filter,
         select: Callable[[list[Row]], list[Row]] | None,
@@ -62,7 +65,8 @@ class Rules:
     ) -> None:
         self.compare = compare
         self.emit = emit
-        self.delete = delete
+        self.extra = extra
+        """What happens to entries that only the destination has."""
         self.source_filter = source_filter
         self.destination_filter = destination_filter
         self.select = select
@@ -155,6 +159,8 @@ class Scan:
         if rules.destination_filter:
             theirs = rules.destination_filter.rows(theirs)
         batch = Batch(max(upper, self.merged))
+        if rules.segments is not None:
+            batch.lines = []
         self._batches.append(batch)
         self.merged = batch.upper
         totals = batch.totals
@@ -172,10 +178,10 @@ class Scan:
         totals.equal_bytes = everything - touched_bytes
         if rules.select is not None and touched:
             copy, doubt = self._select(batch, copy, doubt)
-        if rules.delete and theirs:
-            self._doom(batch, mine, theirs)
+        if rules.extra != "leave" and theirs:
+            self._take_extras(batch, mine, theirs)
         if rules.segments is not None:
-            batch.lines = _equal_lines(mine, copy, doubt)
+            batch.lines = (batch.lines or []) + _equal_lines(mine, copy, doubt)
             batch.lines += [(d.key, "extra", d.size, "", "") for d in batch.doomed]
         if copy or doubt:
             batch.open += len(copy) + len(doubt)
@@ -189,10 +195,16 @@ class Scan:
         batch.totals.skipped_bytes += before - sum(map(size_of, kept_copy)) - sum(map(size_of, kept_doubt))
         return kept_copy, kept_doubt
 
-    def _doom(self, batch: Batch, mine: list[Row], theirs: list[Row]) -> None:
+    def _take_extras(self, batch: Batch, mine: list[Row], theirs: list[Row]) -> None:
         here = {row[0] for row in mine}
         extra = [row for row in theirs if row[0] not in here]
         if not extra:
+            return
+        if self._rules.extra == "tell":
+            for key, evidence, size in extra:
+                batch.open += 1
+                missing = NotFoundError(f"{key!r} is at the destination only", subject=repr(key))
+                batch.failed(Job(key, evidence, size, batch), missing)
             return
         hidden = [problem.prefix for problem in self._source.problems]
         for key, evidence, size in extra:
@@ -321,11 +333,12 @@ class Scan:
         self._source.cut(high)
         self._destination.cut(high)
 
-    def drop(self) -> None:
-        """The lease is lost: nothing of this shard may have further effects."""
+    def drop(self) -> list[Batch]:
+        """The lease is lost: nothing of this shard may have further effects. Answers the batches concerned."""
         for batch in self._batches:
             batch.dropped = True
         self.close()
+        return list(self._batches)
 
     def close(self) -> None:
         """Close the feeds."""

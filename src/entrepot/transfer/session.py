@@ -9,28 +9,25 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
-from entrepot.model.entry import Row
-from entrepot.model.errors import StoreError
+from entrepot.model.errors import StoreError, StoreTimeoutError
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial, Progress, Shard
 from entrepot.model.totals import FIELDS, Totals
-from entrepot.storage.base import Lane, Op
+from entrepot.storage.base import Lane
 from entrepot.storage.posix.root import Root
 from entrepot.storage.wire.reactor import Reactor
 
-from .compare import Clock, columns_for, comparer, wants_changed
+from .compare import Clock
+from .copy.local import LocalMover
 from .copy.mover import Mover
 from .cutting import Cutter
 from .deletes import DeleteRun
 from .ends import End, way_of
-from .filters import Filter
-from .job import Batch
 from .report import Segment
-from .resolve import Resolver
-from .scan import Rules, Scan, SpecialMover
-from .select import selector
+from .scan import Extra, Scan
+from .track import Track, make_track
+from .verify import VerifyMover
 
 BACKLOG_LOW = 1500
 """Rows waiting for a mover below which the merge goes on."""
@@ -68,7 +65,8 @@ class TransferSession:
         discard: Callable[[Partial], None],
         md5_etags: Callable[[], bool],
         finish: Callable[[bool], None],
-        segments: Callable[[Shard], Segment] | None = None,
+        segments: Callable[[Shard], Segment] | None,
+        verifies: bool,
     ) -> None:
         self.source, self.destination = source, destination
         self.options = options
@@ -81,56 +79,60 @@ class TransferSession:
         self._segments = segments
         self._recall = Recall(port, {})
         self._way = way_of(source, destination)
-        self._columns = columns_for(options.compare, self._way)
-        self._changed = wants_changed(options.compare, self._way)
-        self._mover = mover(self._recall)
-        self._resolver = Resolver(
-            options.compare,
-            self._way,
-            _place(source),
-            _place(destination),
-            self._mover.offer,
-            md5_etags=md5_etags,
-        )
-        self._rules = self._make_rules(md5_etags)
-        self._scans: dict[int, Scan] = {}
+        self._clock_offset = Clock()
+        self._md5_etags = md5_etags
+        self._tracks: dict[str, Track] = {}
+        self._make_mover = mover
+        self._verifies = verifies
+        self._scans: dict[int, tuple[Scan, Track]] = {}
         self._deletes: dict[int, DeleteRun] = {}
         self._stopping = ""
         self._cutter = Cutter(source, clock)
         self._lanes = [lane for lane in (source.lane, destination.lane) if lane is not None]
-        self._install_feeds()
 
-    def _make_rules(self, md5_etags: Callable[[], bool]) -> Rules:
+    def _track(self, phase: str) -> Track:
+        """The track of a phase, made when its first shard comes."""
+        track = self._tracks.get(phase)
+        if track is None:
+            track = self._tracks[phase] = self._new_track(phase)
+        return track
+
+    def _new_track(self, phase: str) -> Track:
         options = self.options
-        filters = Filter(options.filters)
-        clock = Clock(self._store_offset())
-        return Rules(
-            comparer(options.compare, self._way, clock, md5_etags=self._way == "store" and md5_etags()),
-            self._emit,
-            delete=options.delete == "destination",
-            source_filter=filters,
-            destination_filter=Filter(()) if options.delete_excluded else filters,
-            select=selector(options, self._columns),
-            segments=self._segments,
-            specials=None if options.dry_run else cast("SpecialMover | None", self._special_mover()),
+        looks = phase == "verify"
+        mover: Mover = VerifyMover() if looks else self._make_mover(self._recall)
+        mode = options.compare if self._verifies or not looks else "checksum"
+        doom: Extra = "doom" if options.delete == "destination" else "leave"
+        extra: Extra = ("tell" if self._verifies else "leave") if looks else doom
+        track = make_track(
+            mode,
+            self._way,
+            (self.source, self.destination),
+            mover,
+            options,
+            self._clock_offset,
+            extra=extra,
+            md5_etags=self._md5_etags,
+            segments=self._segments if self._verifies or not looks else None,
         )
+        lane = getattr(mover, "lane", None)
+        if lane is not None:
+            lane.feed = getattr(mover, "feed", None)
+        if isinstance(mover, LocalMover):
+            mover.pulse = self._pulse
+        return track
 
-    def _special_mover(self) -> object | None:
-        return self._mover if self._way == "local" and hasattr(self._mover, "special") else None
+    def _pulse(self) -> None:
+        """A heartbeat from inside a long copy; a stop order gives the copy up."""
+        said = [scan.progress() for scan, _ in self._scans.values()]
+        orders = self._port.report(said, (), self.stats())
+        if orders.stop:
+            raise StoreTimeoutError("given up: the run was asked to stop", hint="run again to go on")
 
-    def _store_offset(self) -> int:
-        for end in (self.source, self.destination):
-            offset = getattr(end.store, "clock_offset", 0.0) if end.lane is not None else 0.0
-            if offset:
-                return int(offset * 1e9)
-        return 0
-
-    def _install_feeds(self) -> None:
-        """The mover's own lane asks it for operations; a lane that only receives has no feed."""
-        lane = getattr(self._mover, "lane", None)
-        feed: Callable[[], Op | None] | None = getattr(self._mover, "feed", None)
-        if lane is not None and feed is not None:
-            lane.feed = feed
+    def _learn_offset(self) -> None:
+        """The store's clock against ours, from the first reply of a lane."""
+        for lane in self._lanes:
+            self._clock_offset.offset_ns = int(getattr(lane, "clock_offset", 0.0) * 1e9)
 
     # -- shards ----------------------------------------------------------------------------------------------------
 
@@ -147,22 +149,23 @@ class TransferSession:
         if not self.options.dry_run:
             for partial in self._port.partials(shard.cursor, shard.high):
                 self._recall.known[partial.key] = partial
+        track = self._track(shard.phase)
         low, high = shard.cursor, shard.high
         feeds = [
             end.feed(
                 low,
                 high,
-                self._columns,
+                track.columns,
                 self.options,
                 self._keys,
                 _nothing,
-                changed=self._changed,
+                changed=track.changed,
                 source=end is self.source,
-                directories=end is self.source and self._rules.specials is not None,
+                directories=end is self.source and track.directories,
             )
             for end in (self.source, self.destination)
         ]
-        self._scans[shard.id] = Scan(shard, feeds[0], feeds[1], self._rules)
+        self._scans[shard.id] = (Scan(shard, feeds[0], feeds[1], track.rules), track)
 
     def _source_has(self, key: bytes) -> bool:
         if self.source.root is None:
@@ -183,17 +186,21 @@ class TransferSession:
 
     @property
     def idle(self) -> bool:
-        if self._mover.busy or self._resolver.busy:
+        if self._busy:
             return False
         if self._stopping:
             return all(run.finished for run in self._deletes.values())
         return not (self._scans or self._deletes)
 
     @property
+    def _busy(self) -> bool:
+        return any(track.busy for track in self._tracks.values())
+
+    @property
     def urgent(self) -> bool:
         if self._cutter.ready:
             return True
-        if any(scan.finished for scan in self._scans.values()):
+        if any(scan.finished for scan, _ in self._scans.values()):
             return True
         return any(run.finished for run in self._deletes.values())
 
@@ -208,50 +215,36 @@ class TransferSession:
             reactor.poll(0.0 if worked else max(0.0, deadline - now))
             if now >= deadline or self.urgent:
                 return
-            if self._stopping and not (self._mover.busy or self._resolver.busy):
+            if self._stopping and not self._busy:
                 return
 
     def _turn(self) -> bool:
         worked = False
-        mover = self._mover
-        if not self._stopping and mover.backlog + self._resolver.backlog < BACKLOG_LOW:
-            for scan in self._scans.values():
-                if scan.step():
+        if not self._stopping:
+            for scan, track in self._scans.values():
+                if track.backlog < BACKLOG_LOW and scan.step():
                     worked = True
-                    if mover.backlog >= BACKLOG_LOW:
-                        break
             self._widen(worked)
         for run in self._deletes.values():
             worked |= run.work()
-        if self._resolver.backlog:
-            worked |= self._resolver.work()
-        if mover.backlog or mover.busy:
-            worked |= mover.work()
+        for track in self._tracks.values():
+            worked |= track.work()
         return worked
 
     def _widen(self, worked: bool) -> None:
         """When listings are what everything waits for, cut a running range for more chains of our own."""
-        scan = self._cutter.consider(self._scans, worked, self._reactor.idle, self._mover.backlog)
+        scans = {shard_id: scan for shard_id, (scan, _) in self._scans.items()}
+        backlog = sum(track.backlog for track in self._tracks.values())
+        scan = self._cutter.consider(scans, worked, self._reactor.idle, backlog)
         if scan is not None:
             self._cutter.search(scan, self._cutter.wanted - len(self._scans))
-
-    def _emit(self, batch: Batch, copy: list[Row], doubt: list[Row]) -> None:
-        if self.options.dry_run:
-            batch.open -= len(copy) + len(doubt)
-            batch.totals.copied += len(copy) + len(doubt)
-            batch.totals.copied_bytes += sum(row[2] for row in copy) + sum(row[2] for row in doubt)
-            return
-        if doubt:
-            self._resolver.offer(batch, doubt)
-        if copy:
-            self._mover.offer(batch, copy)
 
     # -- reports ---------------------------------------------------------------------------------------------------
 
     def progress(self) -> tuple[list[Progress], list[int]]:
         said: list[Progress] = []
         ended: list[int] = []
-        for shard_id, scan in list(self._scans.items()):
+        for shard_id, (scan, _) in list(self._scans.items()):
             finished = scan.finished and not (self._stopping and scan.merging)
             said.append(scan.progress())
             if finished:
@@ -282,29 +275,30 @@ class TransferSession:
     def split_offers(self, hungry: int) -> list[tuple[int, int, list[bytes]]]:
         offers: list[tuple[int, int, list[bytes]]] = []
         for shard_id, keys in self._cutter.take():
-            scan = self._scans.get(shard_id)
+            scan, _ = self._scans.get(shard_id, (None, None))
             keys = [key for key in keys if scan is not None and key > scan.merged]
             if scan is None or not keys or not scan.merging:
                 continue
             scan.cut(keys[0])
             offers.append((shard_id, scan.shard.fence, keys))
         if not offers and hungry > 0 and not self._stopping:
-            scan = self._cutter.largest(self._scans)
-            if scan is not None:
-                self._cutter.search(scan, hungry)
+            largest = self._cutter.largest({i: scan for i, (scan, _) in self._scans.items()})
+            if largest is not None:
+                self._cutter.search(largest, hungry)
         return offers
 
     def drop(self, shard_ids: Sequence[int]) -> None:
         for shard_id in shard_ids:
-            scan = self._scans.pop(shard_id, None)
-            if scan is not None:
-                scan.drop()
+            scan, track = self._scans.pop(shard_id, (None, None))
+            if scan is not None and track is not None:
+                for batch in scan.drop():
+                    track.mover.forget(batch)
             self._deletes.pop(shard_id, None)
 
     def drain(self, stop: str) -> None:
         self._stopping = stop
-        self._resolver.drain()
-        self._mover.drain(stop)
+        for track in self._tracks.values():
+            track.drain(stop)
         for run in self._deletes.values():
             run.stopping = True
 
@@ -322,16 +316,17 @@ class TransferSession:
             figures["retries"] = figures.get("retries", 0) + lane.retries
         figures["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         live = Totals()
-        for scan in self._scans.values():
+        for scan, _ in self._scans.values():
             scan.live(live)
         for name in FIELDS:
             figures[f"live.{name}"] = getattr(live, name)
-        figures["live.copied_bytes"] += self._mover.live_bytes()
-        figures["scanning"] = sum(scan.merging for scan in self._scans.values())
+        figures["live.copied_bytes"] += sum(track.mover.live_bytes() for track in self._tracks.values())
+        figures["scanning"] = sum(scan.merging for scan, _ in self._scans.values())
         return figures
 
     def close(self) -> None:
-        self._mover.close()
+        for track in self._tracks.values():
+            track.mover.close()
         for lane in self._lanes:
             lane.close()
         self._finish(self._stopping == "pause")

@@ -145,7 +145,7 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     stores = open_place(spec.source, env), open_place(spec.destination, env)
     source, destination = (open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
     keys = read_keys(options.list) if options.list else None
-    return join(source, destination, options, port, reactor, env, keys)
+    return join(source, destination, options, port, reactor, env, keys, verifies=spec.kind == "verify")
 
 
 def join(
@@ -156,6 +156,8 @@ def join(
     reactor: Reactor,
     env: WorkEnvironment,
     keys: list[bytes] | None,
+    *,
+    verifies: bool = False,
 ) -> TransferSession:
     """A session between two opened ends; of ``keys`` only when they are given."""
     staging = _open_staging(destination, options, env)
@@ -179,7 +181,17 @@ def join(
         discard=_discarder(destination, staging),
         md5_etags=lambda: all(_md5_etags(end) for end in (source, destination)),
         finish=finish,
+        segments=_segments(options, env, verifies),
+        verifies=verifies,
     )
+
+
+def _segments(options: SyncOptions, env: WorkEnvironment, verifies: bool) -> Callable[[Shard], Segment] | None:
+    """Where per-entry outcomes go, when someone will read them."""
+    if not verifies and not options.report:
+        return None
+    directory = os.path.join(env.state_dir, "segments", env.task_id)
+    return lambda shard: Segment(directory, shard)
 
 
 def open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool) -> End:
