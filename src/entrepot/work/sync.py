@@ -12,7 +12,7 @@ from entrepot.model.connection import Connection
 from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
 from entrepot.model.location import Location, parse_location
 from entrepot.model.options import SyncOptions
-from entrepot.model.shard import LedgerPort, Partial
+from entrepot.model.shard import LedgerPort, Partial, Shard
 from entrepot.model.task import TaskSpec
 from entrepot.storage.base import Store
 from entrepot.storage.posix.attributes import finish_directories
@@ -20,7 +20,8 @@ from entrepot.storage.posix.links import Links
 from entrepot.storage.posix.names import STAGING_PREFIX
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.split import boundaries
-from entrepot.storage.posix.staging import Staging, remove_staging
+from entrepot.storage.posix.staging import Staging
+from entrepot.storage.posix.sweep import remove_staging
 from entrepot.storage.registry import open_store
 from entrepot.storage.wire.options import LaneOptions
 from entrepot.storage.wire.reactor import Reactor
@@ -34,6 +35,7 @@ from entrepot.transfer.copy.upload import UploadMover, discard_upload
 from entrepot.transfer.ends import End
 from entrepot.transfer.keylist import read_keys
 from entrepot.transfer.rates import Throttle, current_bandwidth
+from entrepot.transfer.report import Segment
 from entrepot.transfer.session import Recall, TransferSession
 
 from .environment import WorkEnvironment
