@@ -24,9 +24,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
-    add(
-        "--only", default="*", help="cases to run: names or patterns, comma-separated ('small-*@lows3,start')"
-    )
+    add("--only", default="*", help="cases to run: names or patterns, comma-separated ('small-*@lows3,start')")
     add("--skip", default="", help="cases to leave out, in the same way")
     add("--tools", default=",".join(TOOLS), help="contenders to run")
     add("--runs", type=int, default=5, help="runs of each tool, in turn")
@@ -37,14 +35,11 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--scale", type=float, default=1.0, help="multiply the sizes of all data sets")
     add("--json", metavar="FILE", help="write every run and every bar there")
-    add(
-        "--bin", default="", metavar="DIR", help="where the programs are (else beside this Python, else PATH)"
-    )
+    add("--bin", default="", metavar="DIR", help="where the programs are (else beside this Python, else PATH)")
     add("--scratch", default="/dev/shm", metavar="DIR", help="tmpfs with 12 GiB free; a folder is made in it")
     add("--state-on-disk", default="", metavar="DIR", help="keep our ledger there and not on tmpfs")
     add("--server-cpus", default="0", help="cores of the server; '' for any")
     add("--client-cpus", default="1", help="cores of the client; '' for any")
-    add("--port", type=int, default=9410, help="first port; each server takes the next one")
     add("--timeout", type=float, default=300, help="seconds that one run may take")
     add("--list", action="store_true", help="name the cases and their bars, run nothing")
     return parser.parse_args(arguments)
@@ -83,7 +78,6 @@ def main(arguments: list[str] | None = None) -> int:
         runs=1 if options.quick else options.runs,
         tools=tuple(t.strip() for t in options.tools.split(",")),
         bin=options.bin,
-        port=options.port,
         server_cpus=options.server_cpus if pin else "",
         client_cpus=options.client_cpus if pin else "",
         timeout=options.timeout,
@@ -101,12 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join([*rows_table(cases, engine.results), "", *bars_table(verdicts)]))
     if options.json:
         bars = [
-            {"case": v.case, "bar": v.bar.text, "value": v.value, "peer": v.peer, "verdict": v.word}
-            for v in verdicts
+            {"case": v.case, "bar": v.bar.text, "value": v.value, "peer": v.peer, "verdict": v.word} for v in verdicts
         ]
-        Path(options.json).write_text(
-            json.dumps({"runs": [as_row(r) for r in engine.results], "bars": bars}, indent=1)
-        )
+        Path(options.json).write_text(json.dumps({"runs": [as_row(r) for r in engine.results], "bars": bars}, indent=1))
     failed = [r for r in engine.results if r.tool == OURS and not r.ok]
     return 1 if failed or any(v.word == "FAIL" for v in verdicts) else 0
 

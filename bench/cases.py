@@ -85,13 +85,9 @@ def _noop() -> list[Case]:
     return [
         Case("noop-s3", "noop-s3", "keys", "s3", "s3", "", (_at_least("wall", 3.0), none), keys="many"),
         Case("noop-up", "noop-up", "keys", "fs", "s3", "many", (_at_least("wall", 2.0), none), keys="many"),
-        Case(
-            "noop-down", "noop-down", "keys", "s3", "fs", "many", (_at_least("wall", 2.0), none), keys="many"
-        ),
+        Case("noop-down", "noop-down", "keys", "s3", "fs", "many", (_at_least("wall", 2.0), none), keys="many"),
         Case("noop-auto-s3", "noop-auto", "keys", "s3", "s3", "", (none,), keys="many", only=("entrepot",)),
-        Case(
-            "noop-auto-up", "noop-auto", "keys", "fs", "s3", "many", (none,), keys="many", only=("entrepot",)
-        ),
+        Case("noop-auto-up", "noop-auto", "keys", "fs", "s3", "many", (none,), keys="many", only=("entrepot",)),
         Case(
             "noop-auto-down",
             "noop-auto",

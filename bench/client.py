@@ -104,9 +104,7 @@ class Client:
 
     def listing(self, bucket: str, prefix: str) -> dict[str, int]:
         """Sizes by key below a prefix, without the keys of directories that some stores make."""
-        return {
-            key: size for page in self.pages(bucket, prefix) for key, size in page if not key.endswith("/")
-        }
+        return {key: size for page in self.pages(bucket, prefix) for key, size in page if not key.endswith("/")}
 
     def uploads(self, bucket: str, prefix: str = "") -> list[tuple[str, str]]:
         """Open multipart uploads: (key, upload id)."""
@@ -129,9 +127,7 @@ class Client:
         """Delete everything below a prefix."""
         for page in list(self.pages(bucket, prefix)):
             for at in range(0, len(page), 1000):
-                keys = "".join(
-                    f"<Object><Key>{html.escape(key)}</Key></Object>" for key, _ in page[at : at + 1000]
-                )
+                keys = "".join(f"<Object><Key>{html.escape(key)}</Key></Object>" for key, _ in page[at : at + 1000])
                 body = f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
                 self.must("POST", f"/{bucket}", {"delete": ""}, body)
 

@@ -49,13 +49,12 @@ class Engine:
         return self.results
 
     def _start(self, name: str, keys: str, latency_us: int) -> Server:
-        self.settings.port += 1  # a port of its own: the last one may still be in TIME_WAIT
         if name == "seaweed":
-            return Seaweed(self.settings, self.settings.port)
+            return Seaweed(self.settings)
         if name == "keys":
             count = getattr(self.settings.sizes, keys)
-            return Lows3(self.settings, self.settings.port, synthetic=count, latency_us=latency_us)
-        return Lows3(self.settings, self.settings.port, name)
+            return Lows3(self.settings, synthetic=count, latency_us=latency_us)
+        return Lows3(self.settings, name)
 
     def _group(self, cases: list[Case]) -> None:
         for at, case in enumerate(cases):
@@ -68,13 +67,7 @@ class Engine:
     def _case(self, case: Case) -> None:
         data = self.data.get(case.data) if case.data else None
         client = self._client
-        if (
-            data
-            and client
-            and case.source == "s3"
-            and case.server != "keys"
-            and data.name not in self._loaded
-        ):
+        if data and client and case.source == "s3" and case.server != "keys" and data.name not in self._loaded:
             load(client, data)
             self._loaded.add(data.name)
         for number in range(1 if case.once else self.settings.runs):
@@ -88,9 +81,7 @@ class Engine:
 
     def _one(self, case: Case, tool: str, number: int, data: DataSet | None) -> None:
         server, client = self._server, self._client
-        job = Job(
-            case, self._source(case, data), self._target(case, tool, number, data), server, self.settings
-        )
+        job = Job(case, self._source(case, data), self._target(case, tool, number, data), server, self.settings)
         command = TOOLS[tool](job)
         if not command:
             return

@@ -37,10 +37,9 @@ def make_tree(folder: Path, small: int, large: int, large_mib: int, rng: random.
 
 def run(settings: Settings, name: str, options: argparse.Namespace, rng: random.Random) -> Score:
     """All rounds against one server."""
-    settings.port += 1
-    server: Server = Seaweed(settings, settings.port)
+    server: Server = Seaweed(settings)
     if name == "lows3":
-        server = Lows3(settings, settings.port, "checksums", keep=1 << 30)
+        server = Lows3(settings, "checksums", keep=1 << 30)
     with server:
         loop = Loop(settings, server, options, rng)
         if options.direction == "down":
@@ -56,9 +55,7 @@ def run(settings: Settings, name: str, options: argparse.Namespace, rng: random.
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 if anything was found."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.kill_loop", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.kill_loop", description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--kills", type=int, default=100, help="for each server")
     add("--server", choices=("lows3", "seaweed", "both"), default="both")
@@ -70,7 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
     add("--flag", action="append", default=[], help="one more option for entrepot sync")
     add("--bin", default="")
     add("--scratch", default="/dev/shm")
-    add("--port", type=int, default=9510)
     add("--timeout", type=float, default=120)
     add("--most-faults", type=int, default=20, help="stop after so many")
     options = parser.parse_args(arguments)
@@ -78,17 +74,13 @@ def main(arguments: list[str] | None = None) -> int:
     rng = random.Random(seed)
     say(f"seed {seed}")
     scratch = Path(tempfile.mkdtemp(prefix="entrepot-kill-", dir=options.scratch))
-    settings = Settings(
-        scratch, Sizes(), 1, (), bin=options.bin, port=options.port, server_cpus="", client_cpus=""
-    )
+    settings = Settings(scratch, Sizes(), 1, (), bin=options.bin, server_cpus="", client_cpus="")
     failed = False
     try:
         make_tree(scratch / "tree", options.small, options.large, options.large_mib, rng)
         for name in ("lows3", "seaweed") if options.server == "both" else (options.server,):
             score = run(settings, name, options, rng)
-            print(
-                f"{name}: {score.kills} kills, {score.rounds} rounds, {len(score.faults)} faults, seed {seed}"
-            )
+            print(f"{name}: {score.kills} kills, {score.rounds} rounds, {len(score.faults)} faults, seed {seed}")
             print("".join(f"  {fault}\n" for fault in score.faults), end="")
             failed = failed or bool(score.faults)
     finally:

@@ -36,9 +36,7 @@ class Score:
 class Loop:
     """Rounds against one server."""
 
-    def __init__(
-        self, settings: Settings, server: Server, options: argparse.Namespace, rng: random.Random
-    ) -> None:
+    def __init__(self, settings: Settings, server: Server, options: argparse.Namespace, rng: random.Random) -> None:
         self.settings, self.server, self.options, self.rng = settings, server, options, rng
         self.source = settings.scratch / "tree"
         self.client: Client = server.client()
@@ -133,9 +131,7 @@ class Loop:
     def _compare(self, what: str, said: dict[str, int], there: dict[str, int]) -> None:
         wrong = [key for key, size in said.items() if there.get(key) != size]
         if wrong:
-            self._fault(
-                f"{what}: {len(wrong)} of {len(said)} recorded as done are not there, as {wrong[0]!r}"
-            )
+            self._fault(f"{what}: {len(wrong)} of {len(said)} recorded as done are not there, as {wrong[0]!r}")
 
     # ---- after a round ----
 

@@ -53,9 +53,7 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def execute(
-    command: list[str], env: dict[str, str], log: Path, timeout: float, *, keep_stdout: bool = True
-) -> Outcome:
+def execute(command: list[str], env: dict[str, str], log: Path, timeout: float, *, keep_stdout: bool = True) -> Outcome:
     """Run a command to its end or its timeout. ``keep_stdout`` False sends listings to nowhere."""
     with open(log, "wb") as file:
         started = time.monotonic()

@@ -81,9 +81,7 @@ def rows_table(cases: Iterable[Case], results: list[Run]) -> list[str]:
                 rows.append((statistics.median(r.wall for r in runs), _line(case.name, tool, runs)))
             else:
                 why = next(r.why for r in results if r.case == case.name and r.tool == tool)
-                rows.append(
-                    (1e9, f"| {case.name} | {tool} | not measured: {' '.join(why.split())[:110]} " + "| " * 8)
-                )
+                rows.append((1e9, f"| {case.name} | {tool} | not measured: {' '.join(why.split())[:110]} " + "| " * 8))
         lines += [line for _, line in sorted(rows)]
     return lines
 

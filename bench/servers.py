@@ -59,6 +59,13 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Server:
     """A server that is up while the ``with`` block lasts."""
 
@@ -66,9 +73,9 @@ class Server:
     ca = ""
     pid = 0
 
-    def __init__(self, settings: Settings, port: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.port = port
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -152,14 +159,13 @@ class Lows3(Server):
     def __init__(
         self,
         settings: Settings,
-        port: int,
         flavour: str = "lows3",
         *,
         synthetic: int = 0,
         latency_us: int = 0,
         keep: int = 1 << 20,
     ) -> None:
-        super().__init__(settings, port)
+        super().__init__(settings)
         self.flavour = flavour
         self._options = ["--keep", str(keep)]
         if synthetic:
@@ -183,8 +189,8 @@ class Seaweed(Server):
 
     flavour = "seaweed"
 
-    def __init__(self, settings: Settings, port: int) -> None:
-        super().__init__(settings, port)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._folder = settings.scratch / "weed"
 
     @property
@@ -201,10 +207,13 @@ class Seaweed(Server):
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         config.write_text(json.dumps({"identities": [identity]}))
+        parts = ("master", "volume", "filer")
         return [
             *(find_program("weed", self.settings.bin), "-logtostderr=true", "server"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self._folder}", "-filer", "-s3"),
-            *(f"-s3.config={config}", f"-s3.port={self.port}", "-master.telemetry=false"),
+            *(f"-s3.config={config}", f"-s3.port={self.port}", f"-s3.port.grpc={_free_port()}"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
+            *(f"-{part}.{port}={_free_port()}" for part in parts for port in ("port", "port.grpc")),
             *("-volume.max=0", "-master.volumeSizeLimitMB=1024"),
         ]
 

@@ -25,9 +25,7 @@ class Sizes:
     more_keys: int = 5_000_000
 
 
-QUICK = Sizes(
-    small=200, large=1, large_mib=24, many=3000, fs_small=300, fs_large_mib=16, keys=20_000, more_keys=40_000
-)
+QUICK = Sizes(small=200, large=1, large_mib=24, many=3000, fs_small=300, fs_large_mib=16, keys=20_000, more_keys=40_000)
 
 
 @dataclass
@@ -40,12 +38,10 @@ class Settings:
     runs: int
     tools: tuple[str, ...]
     bin: str = ""
-    port: int = 9410
     server_cpus: str = "0"
     client_cpus: str = "1"
     timeout: float = 300.0
     connections: int = 64
     large_connections: int = 4
-    keep_server_log: bool = False
     state_on_disk: str = ""
     """A folder on a disk for our ledger; empty: on tmpfs, in scratch."""
