@@ -154,7 +154,7 @@ PROVIDERS: dict[str, Provider] = {
             "part_min": 8 * MIB, "part_max": 8 * MIB, "part_fixed": 8 * MIB,
         },
     ),
-    # MinIO: checks x-amz-checksum-crc32c in every version of the last years (since 2025);
+    # MinIO: checks x-amz-checksum-crc32c in every version of the last years;
     # honours If-None-Match: *.
     "minio": Provider(profile={"addressing": "path", "checksum": "crc32c", "etag_is_md5": True}),
     # SeaweedFS, as seen in version 4.48: checks every checksum header, honours If-None-Match: *, folds a//b
