@@ -25,7 +25,7 @@ def owner_of(state: os.stat_result, preserve: Collection[str]) -> Owner | None:
 
 
 def copy_link(source: Root, target: Staging, key: bytes, preserve: Collection[str] = DEFAULT_PRESERVE) -> bool:
-    """Copy the symbolic link ``key`` as a link, its target unchanged. False when the destination has it already."""
+    """Copy the symbolic link ``key`` as a link, target unchanged. False when the destination has it."""
     try:
         parent, name = source.place(key)
         state = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -40,9 +40,10 @@ def copy_link(source: Root, target: Staging, key: bytes, preserve: Collection[st
             return False
     except OSError:
         pass
-    staged = b"l" + target.fresh_name()
+    home = target.fd
+    staged = target.fresh_name()
     try:
-        os.symlink(to, staged, dir_fd=target.fd)
+        os.symlink(to, staged, dir_fd=home)
         _link_attributes(staged, target, state, preserve)
     except OSError as error:
         raise write_error(error, key) from None
@@ -67,8 +68,8 @@ def finish_directories(
 ) -> list[StoreError]:
     """Give the directories ``keys`` their owner, mode and times, deepest first; the faults met are returned.
 
-    To be called last: writing into a directory changes its mtime, and a read-only one takes no files. Missing ones are
-    made.
+    To be called last: writing into a directory changes its mtime, and a read-only one takes no files. Missing
+    ones are made.
     """
     faults: list[StoreError] = []
     for key in sorted({key.rstrip(b"/") + b"/" for key in keys}, reverse=True):

@@ -1,7 +1,7 @@
 """From one file system to another (or the same): reflinks, holes, hard links and attributes are kept.
 
-Small files are read and written whole. Large ones are cloned where the file system can share blocks; else only their
-data is copied, inside the kernel where possible, so that holes stay holes.
+Small files are read and written whole. Large ones are cloned where the file system can share blocks; else
+only their data is copied, inside the kernel where possible, so that holes stay holes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def copy_file(
 ) -> int:
     """Copy the file ``key``, listed as ``row``; bytes of content copied (0 for a hard link made).
 
-    It appears complete under its final name, or not at all. ``progress`` is told of bytes every 64 MiB, and may raise
-    to give up. Raises ChangedError when the source is not (or no longer) what ``row`` says, VanishedError, …
+    It appears complete under its final name, or not at all. ``progress`` is told of bytes every 64 MiB, and
+    may raise to give up. Raises ChangedError when the source is not (or no longer) what ``row`` says,
+    VanishedError, …
     """
     size = row[2]
     if size > SMALL:
@@ -61,8 +62,8 @@ def copy_file(
         data,
         state.st_mtime_ns if "mtime" in preserve else None,
         stat.S_IMODE(state.st_mode) if "mode" in preserve else None,
-        owner_of(state, preserve),
-        xattrs,
+        owner=owner_of(state, preserve),
+        xattrs=xattrs,
     )
     if links is not None and state.st_nlink > 1:
         links.remember(key, state)
@@ -83,7 +84,7 @@ def _copy_large(
         shared = links is not None and state.st_nlink > 1
         if shared and links is not None and links.link(key, state):
             return 0
-        staged = target.begin(f"c{target.fresh_name().decode()}", file.size, allocate=False)
+        staged = target.begin_fresh(file.size)
         try:
             _copy_content(file, staged, key, progress)
             file.recheck(row)
@@ -97,7 +98,7 @@ def _copy_large(
             key,
             state.st_mtime_ns if "mtime" in preserve else None,
             file.mode if "mode" in preserve else None,
-            owner_of(state, preserve),
+            owner=owner_of(state, preserve),
         )
         if shared and links is not None:
             links.remember(key, state)
@@ -118,7 +119,7 @@ def _copy_content(file: SourceFile, staged: Staged, key: bytes, progress: Progre
         start, end = _next_data(file.fd, offset, file.size)
         if start >= file.size:
             break
-        _copy_extent(file.fd, staged.fd, start, end, key, progress)
+        _copy_extent((file.fd, staged.fd), start, end, key, progress)
         offset = end
 
 
@@ -133,7 +134,8 @@ def _next_data(fd: int, offset: int, size: int) -> tuple[int, int]:
         return offset, size
 
 
-def _copy_extent(source: int, target: int, start: int, end: int, key: bytes, progress: Progress | None) -> None:
+def _copy_extent(fds: tuple[int, int], start: int, end: int, key: bytes, progress: Progress | None) -> None:
+    source, target = fds
     while start < end:
         done = _in_kernel(source, target, start, min(_PIECE, end - start), key)
         if done <= 0:

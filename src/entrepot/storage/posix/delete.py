@@ -16,8 +16,8 @@ from .root import Root
 def delete(root: Root, key: bytes, row: Row, *, prune: bool = False) -> bool:
     """Unlink the file ``key`` if its mtime and size still equal ``row``. False when it was gone already.
 
-    ``prune`` also removes parent directories that became empty. Links are never followed. Raises ChangedError,
-    ForbiddenError, …
+    ``prune`` also removes parent directories that became empty. Links are never followed. Raises
+    ChangedError, ForbiddenError, …
     """
     try:
         parent, name = root.place(key)

@@ -1,8 +1,9 @@
 """Hard links across a copy: names of one source file become names of one destination file.
 
-The first copy of a file with several names gets an anchor, a hard link of its own in ``.entrepot-<tag>-links`` below
-the destination root, named by the source's device, inode, mtime and size. Later names link to the anchor: also from
-other processes with the same tag, and when a broken-off run is resumed. Nothing is held in memory.
+The first copy of a file with several names gets an anchor, a hard link of its own in
+``.entrepot-<tag>-links`` below the destination root, named by the source's device, inode, mtime and size.
+Later names link to the anchor: also from other processes with the same tag, and when a broken-off run is
+resumed. Nothing is held in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import os
 
 from .names import STAGING_PREFIX
-from .staging import Staging, remove_staging
+from .staging import Staging
+from .sweep import remove_staging
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -24,8 +26,8 @@ class Links:
         self._fd = -1
 
     def link(self, key: bytes, state: os.stat_result) -> bool:
-        """Make ``key`` a further name of a source file copied before. False when there is none, or links fail."""
-        staged = b"h" + self._staging.fresh_name()
+        """Make ``key`` a further name of a file copied before. False when there is none, or links fail."""
+        staged = self._staging.fresh_name()
         home = self._staging.fd
         try:
             os.link(_anchor(state), staged, src_dir_fd=self._directory(), dst_dir_fd=home, follow_symlinks=False)

@@ -4,15 +4,15 @@ Without escaping a key is its path, byte for byte; a key that no path can hold r
 
 With escaping (``escape_names``) keys and paths are mapped onto each other, segment by segment:
 
-- NUL is written ``%00``; a segment ``.`` or ``..`` and the reserved start ``.entrepot-`` have their dots (the first
-  one, for the reserved start) written ``%2E``.
-- A slash that cannot be a separator (leading, doubled, trailing) is written ``%2F`` and stays with the segment
-  that follows it, or, at the end of the key, with the one before: ``a//b`` is ``a/%2Fb``, ``/x`` is ``%2Fx``,
-  ``d/`` is ``d%2F``.
-- ``%`` is written ``%25`` only where it stands before ``00``, ``25``, ``2E`` or ``2F``: other names with a percent
-  sign keep their look.
-- A segment that is not UTF-8 is swapped for ``%!`` and its percent-encoded bytes (``caf\\xe9`` is ``%!caf%E9``),
-  which is how such a file name travels to an object store; the same swap brings it back.
+- NUL is written ``%00``; a segment ``.`` or ``..`` and the reserved start ``.entrepot-`` have their dots (the
+  first one, for the reserved start) written ``%2E``.
+- A slash that cannot be a separator (leading, doubled, trailing) is written ``%2F`` and stays with the
+  segment that follows it, or, at the end of the key, with the one before: ``a//b`` is ``a/%2Fb``, ``/x`` is
+  ``%2Fx``, ``d/`` is ``d%2F``.
+- ``%`` is written ``%25`` only where it stands before ``00``, ``25``, ``2E`` or ``2F``: other names with a
+  percent sign keep their look.
+- A segment that is not UTF-8 is swapped for ``%!`` and its percent-encoded bytes (``caf\\xe9`` is
+  ``%!caf%E9``), which is how such a file name travels to an object store; the same swap brings it back.
 
 ``from_path`` is the exact inverse. A path that is nobody's escape (made by hand) is refused, not guessed.
 """
@@ -73,7 +73,7 @@ def from_path(path: bytes, escape: bool = False) -> bytes:
 
 
 def from_name(name: bytes, directory: bool) -> bytes:
-    """Like :func:`from_path` with escaping, for one entry of a directory (so that it sorts where its key does)."""
+    """Like :func:`from_path` with escaping, for one entry of a directory: it sorts where its key does."""
     if b"%" not in name and name.isascii():
         return name
     if directory:

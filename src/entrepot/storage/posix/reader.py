@@ -1,4 +1,4 @@
-"""Reading source files, pinned to what the listing said: a file that changed is ChangedError, never a mixture."""
+"""Reading source files, pinned to what the listing said: a changed file is an error, never a mixture."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def read_whole(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -
 class SourceFile:
     """An open source file: ``fd``, ``size``, ``mtime_ns``, ``mode``, and its full ``state`` at opening.
 
-    Raises ChangedError when it is not the file that ``row`` (when given) lists, VanishedError, ForbiddenError, …
+    Raises ChangedError when it is not the file that ``row`` (when given) lists, VanishedError,
+    ForbiddenError, …
     """
 
     __slots__ = ("fd", "key", "mode", "mtime_ns", "size", "state")

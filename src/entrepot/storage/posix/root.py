@@ -1,8 +1,8 @@
 """A directory that is never left: files and directories are opened beneath it, one segment at a time.
 
-Directory descriptors are kept for the parents used last. They are dropped and looked up again every second, so that
-a directory that was moved away or swapped for a link is noticed. No segment may be a symbolic link, unless the root
-was opened with ``follow`` (reading with ``symlinks=follow``).
+Directory descriptors are kept for the parents used last. They are dropped and looked up again every second,
+so that a directory that was moved away or swapped for a link is noticed. No segment may be a symbolic link,
+unless the root was opened with ``follow`` (reading with ``symlinks=follow``).
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class Root:
                 return NameNotPossibleError(
                     f"{show(key)}: {show(part)} is a file, so nothing can lie below it",
                     subject=show(key),
-                    hint="a file system cannot hold a file and a directory of one name; rename one of the two",
+                    hint="a file and a directory of one name cannot both exist; rename one of the two",
                 )
         return write_error(error, key)
 

@@ -73,7 +73,7 @@ class Scanner:
         self.limit = SPILL
 
     def scan(self, fd: int, prefix: bytes) -> Level:
-        """Read the directory ``fd``, whose key is ``prefix``. Never raises OSError: faults become problems."""
+        """Read the directory ``fd``, whose key is ``prefix``. OSErrors become problems."""
         level = Level()
         bounded = self.after.startswith(prefix) or (self.until is not None and self.until.startswith(prefix))
         try:
@@ -242,7 +242,7 @@ def _broken_link(key: bytes, error: OSError) -> Problem:
 
 
 def _drop_reserved(level: Level, prefix: bytes) -> None:
-    """Take out our own temporary files, and (as specials) the ``.nfs`` names of deleted files that are still open."""
+    """Take out our temporary files, and (as specials) the ``.nfs`` names of deleted files still open."""
     files = level.files
     at = bisect_left(files, (prefix + b".",))
     if at == len(files) or not files[at][0].startswith(prefix + b"."):

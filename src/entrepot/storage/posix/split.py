@@ -10,7 +10,7 @@ from entrepot.model.errors import NameNotPossibleError
 from .names import STAGING_PREFIX, from_path
 from .walk import open_root
 
-_LOOK_MAX = 6000
+_LOOK_MAX = 4000
 """Directory entries looked at in all: a few milliseconds."""
 _OPEN_MAX = 128
 """Directories opened in all."""
@@ -74,7 +74,8 @@ class _Look:
         self.ratio = _NAMES_PER_BYTE
 
     def pieces(self) -> list[_Piece]:
-        """All pieces found, sorted by path: heavy directories opened first, then light ones, level by level."""
+        """All pieces found, sorted by path: heavy directories opened first, then light ones, level by
+        level."""
         done, level = self._read(self.root, b"", 0.0)
         while level and self.names > 0 and self.opens > 0:
             total = sum(piece.weight for piece in done) + sum(piece.weight for piece in level)
@@ -107,7 +108,8 @@ class _Look:
             os.close(fd)
 
     def _read(self, fd: int, prefix: bytes, weight: float) -> tuple[list[_Piece], list[_Piece]]:
-        """(files, directories) of one directory; when the budget ends first, a sample that weighs the whole."""
+        """(files, directories) of one directory; when the budget ends first, a sample that weighs the
+        whole."""
         files: list[_Piece] = []
         directories: list[_Piece] = []
         count = 0

@@ -1,12 +1,11 @@
 """Writing files so that a final name is always the old file or the complete new one.
 
-Every file is written under a temporary name in ``<root>/.entrepot-<tag>/`` and renamed when it is complete. Where the
-final directory is another mounted file system, the temporary name lies beside the final one.
+Every file is written under a temporary name in ``<root>/.entrepot-<tag>/`` and renamed when it is complete.
+Where the final directory is another mounted file system, the temporary name lies beside the final one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -16,8 +15,11 @@ from dataclasses import dataclass, field
 from entrepot.model.errors import CorruptError, GuardError, StoreError, UsageError
 
 from .faults import write_error
+from .files import allocate as allocate_space
+from .files import current_umask, unlink_quietly, write_rest
 from .names import STAGING_PREFIX, show
 from .root import Root, sync_directory
+from .sweep import FOREIGN, remove_staging, sweep
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_BOTH = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,15 +28,14 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _PREALLOCATE_FROM = 1 << 20
-_FOREIGN = b"foreign"
-"""A file in the staging directory that names the directories where temporary names lie beside final ones."""
+__all__ = ["Owner", "Staged", "Staging", "remove_staging", "sweep"]
 
 Owner = tuple[int, int]
 
 
 @dataclass(slots=True)
 class Staged:
-    """A large file on its way: write to ``fd`` (pwrite), then commit or discard. ``size`` is the final size."""
+    """A large file on its way: write to ``fd`` (pwrite), then commit or discard. ``size`` is final."""
 
     fd: int
     name: str
@@ -46,8 +47,8 @@ class Staged:
 class Staging:
     """The temporary files of one runner process below ``root``; ``tag`` must be its own.
 
-    ``fsync`` makes every file durable (and its directory entry) before a call returns. Nothing is created before
-    the first write.
+    ``fsync`` makes every file durable (and its directory entry) before a call returns. Nothing is created
+    before the first write.
     """
 
     def __init__(self, root: Root, tag: str, fsync: bool = False) -> None:
@@ -71,6 +72,7 @@ class Staging:
         data: bytes | bytearray | memoryview,
         mtime_ns: int | None = None,
         mode: int | None = None,
+        *,
         owner: Owner | None = None,
         xattrs: dict[str, bytes] | None = None,
     ) -> None:
@@ -91,14 +93,14 @@ class Staging:
         except OSError as error:
             if not (isinstance(error, FileNotFoundError) and self._swept()):
                 raise write_error(error, key) from None
-            self.write_small(key, data, mtime_ns, mode, owner, xattrs)
+            self.write_small(key, data, mtime_ns, mode, owner=owner, xattrs=xattrs)
             return
         try:
             try:
                 done = os.write(fd, data)
                 if done != len(data):
-                    _write_rest(fd, memoryview(data)[done:])
-                if owner is not None or xattrs or (mode is not None and (mode & self._umask or mode & ~0o777)):
+                    write_rest(fd, memoryview(data)[done:])
+                if owner is not None or xattrs or (mode is not None and mode & (self._umask | ~0o777)):
                     self._set(fd, mode, owner, xattrs)
                 if mtime_ns is not None:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -119,27 +121,34 @@ class Staging:
         ``allocate`` reserves the space, so that a full disk shows now and not at the end.
         """
         _check_name(name)
+        return self._begin(name, size, allocate)
+
+    def begin_fresh(self, size: int) -> Staged:
+        """A new temporary file under a name of its own, not for resuming."""
+        return self._begin(self.fresh_name().decode(), size, False)
+
+    def _begin(self, name: str, size: int, allocate: bool) -> Staged:
         home = self._fd if self._fd >= 0 else self._open()
         path = name.encode()
         subject = self._subject(name)
         try:
-            _unlink_quietly(path, home)
+            unlink_quietly(path, home)
             fd = os.open(path, _CREATE_BOTH, 0o600, dir_fd=home)
         except OSError as error:
             raise write_error(error, subject) from None
         try:
             if allocate and size >= _PREALLOCATE_FROM:
-                _allocate(fd, size)
+                allocate_space(fd, size)
             elif size:
                 os.ftruncate(fd, size)
         except OSError as error:
             os.close(fd)
-            _unlink_quietly(path, home)
+            unlink_quietly(path, home)
             raise write_error(error, subject) from None
         return Staged(fd, name, size)
 
     def reopen(self, name: str) -> Staged | None:
-        """A temporary file of an earlier run: ``name``, or ``tag/name`` of another run. None when it is gone."""
+        """A temporary file of an earlier run: ``name``, or ``tag/name`` of another. None when it is gone."""
         tag, _, plain = name.rpartition("/")
         _check_name(plain)
         home = self._fd if self._fd >= 0 else self._open()
@@ -160,6 +169,7 @@ class Staging:
         key: bytes,
         mtime_ns: int | None = None,
         mode: int | None = None,
+        *,
         owner: Owner | None = None,
     ) -> None:
         """Give the complete file its final name. On any error it is discarded, and the old file stands."""
@@ -197,7 +207,7 @@ class Staging:
             os.close(staged.fd)
             staged.fd = -1
         if self._fd >= 0:
-            _unlink_quietly(staged.name.encode(), self._fd)
+            unlink_quietly(staged.name.encode(), self._fd)
 
     def suspend(self, staged: Staged) -> None:
         """Close a temporary file and keep it for :meth:`reopen` by a later run."""
@@ -211,9 +221,9 @@ class Staging:
         try:
             os.rename(name, leaf, src_dir_fd=self.fd, dst_dir_fd=parent)
         except OSError as error:
-            _unlink_quietly(name, self.fd)
+            unlink_quietly(name, self.fd)
             raise write_error(error, key) from None
-        _unlink_quietly(name, self.fd)  # rename leaves it when both were links to one file
+        unlink_quietly(name, self.fd)  # rename leaves it when both were links to one file
         if self.fsync:
             sync_directory(parent)
 
@@ -224,8 +234,10 @@ class Staging:
 
     def fresh_name(self) -> bytes:
         """A name in the staging directory that nobody uses."""
+        if self._fd < 0:
+            self._open()
         self._count += 1
-        return b"%d" % (self._count - 1)
+        return b"~%d" % (self._count - 1)
 
     def close(self, remove: bool) -> None:
         """Close; ``remove`` drops all temporary files of this tag, else only an empty directory goes."""
@@ -241,7 +253,8 @@ class Staging:
                 pass
 
     def _set(self, fd: int, mode: int | None, owner: Owner | None, xattrs: dict[str, bytes] | None) -> None:
-        """Owner, extended attributes, mode: in this order, for each undoes what comes later. Failures only count."""
+        """Owner, extended attributes, mode, in this order: each undoes what comes later. Failures only
+        count."""
         if owner is not None:
             try:
                 os.fchown(fd, owner[0], owner[1])
@@ -276,7 +289,7 @@ class Staging:
                     hint="remove it and run again",
                 ) from None
             raise write_error(error, name) from None
-        self._count = _first_free(self._fd)
+        self._count = max(self._count, _first_free(self._fd))
         return self._fd
 
     def _swept(self) -> bool:
@@ -301,7 +314,7 @@ class Staging:
         except OSError as second:
             error = second
         finally:
-            _unlink_quietly(name, home)
+            unlink_quietly(name, home)
         raise write_error(error, key) from None
 
     def _move_across(self, home: int, name: bytes, key: bytes) -> None:
@@ -324,7 +337,7 @@ class Staging:
                     os.fsync(target)
                 os.rename(beside, leaf, src_dir_fd=parent, dst_dir_fd=parent)
             except OSError:
-                _unlink_quietly(beside, parent)
+                unlink_quietly(beside, parent)
                 raise
             finally:
                 os.close(target)
@@ -337,7 +350,7 @@ class Staging:
         if parent in self._foreign:
             return
         self._foreign.add(parent)
-        fd = os.open(_FOREIGN, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        fd = os.open(FOREIGN, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
         try:
             os.write(fd, parent + b"\0")
         finally:
@@ -361,104 +374,12 @@ class Staging:
         return self._prefix + b"/" + name.encode()
 
 
-def sweep(root: Root, tags_alive: set[str]) -> list[str]:
-    """Remove the staging directories of all tags but those alive; their names, for the log."""
-    gone = []
-    for name in os.listdir(root.fd):
-        raw = os.fsencode(name)
-        if not raw.startswith(STAGING_PREFIX) or name[len(STAGING_PREFIX) :] in tags_alive:
-            continue
-        if remove_staging(root, raw):
-            gone.append(name)
-    return gone
-
-
-def remove_staging(root: Root, name: bytes) -> bool:
-    """Remove one staging directory with all it holds, and what it left beside final names."""
-    try:
-        fd = os.open(name, _OPEN_DIRECTORY, dir_fd=root.fd)
-    except OSError:
-        return False
-    try:
-        for entry in os.listdir(fd):
-            raw = os.fsencode(entry)
-            if raw == _FOREIGN:
-                _sweep_foreign(root, fd, name + b"-")
-            _unlink_quietly(raw, fd)
-    finally:
-        os.close(fd)
-    try:
-        os.rmdir(name, dir_fd=root.fd)
-    except OSError:
-        return False
-    return True
-
-
-def _sweep_foreign(root: Root, fd: int, prefix: bytes) -> None:
-    notes = os.open(_FOREIGN, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-    with os.fdopen(notes, "rb") as file:
-        parents = file.read().split(b"\0")[:-1]
-    for parent in parents:
-        try:
-            home = root.directory(parent)
-            real = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=home)
-        except OSError:
-            continue
-        try:
-            for entry in os.listdir(real):
-                if os.fsencode(entry).startswith(prefix):
-                    _unlink_quietly(os.fsencode(entry), real)
-        finally:
-            os.close(real)
-
-
-def current_umask() -> int:
-    """The umask, read without changing it where the system allows."""
-    try:
-        with open("/proc/self/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 def _first_free(fd: int) -> int:
     """Above all numbers that an earlier process with this tag left."""
-    return max((int(name) for name in os.listdir(fd) if name.isdigit()), default=-1) + 1
+    numbers = [name.lstrip("~") for name in os.listdir(fd)]
+    return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.isdigit() or name in (".", "..", _FOREIGN.decode()):
+    if not _NAME.fullmatch(name) or name.isdigit() or name in (".", "..", FOREIGN.decode()):
         raise UsageError(f"staged name {name!r}: letters, digits, . - _ and not only digits")
-
-
-def _unlink_quietly(name: bytes, dir_fd: int) -> None:
-    try:
-        os.unlink(name, dir_fd=dir_fd)
-    except OSError:
-        pass
-
-
-def _write_rest(fd: int, rest: memoryview) -> None:
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _allocate(fd: int, size: int) -> None:
-    """Reserve space where the file system can; else only set the size (never write zeros)."""
-    result = _FALLOCATE(fd, 0, 0, size)
-    if result == 0:
-        return
-    code = ctypes.get_errno()
-    if code in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EINTR):
-        os.ftruncate(fd, size)
-        return
-    raise OSError(code, os.strerror(code))
-
-
-_FALLOCATE = ctypes.CDLL(None, use_errno=True).fallocate
-_FALLOCATE.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]

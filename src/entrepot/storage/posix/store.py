@@ -1,4 +1,4 @@
-"""A directory as a store: the calls for control. The data path uses the other modules of this room directly."""
+"""A directory as a store: the calls for control. The data path uses the other modules of this room."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class PosixStore:
         return walk(self.path, after=after, symlinks=self.symlinks, escape=self.escape)
 
     def children(self, prefix: bytes) -> Iterator[tuple[list[Row], list[bytes]]]:
-        """One level below the directory ``prefix`` (empty, or with a slash): (files, directories with slash)."""
+        """One level below the directory ``prefix`` (empty, or with slash): (files, directories)."""
         if prefix and not prefix.endswith(b"/"):
             raise NameNotPossibleError(f"{show(prefix)}: a directory key ends in a slash", subject=show(prefix))
         with self.root() as root:

@@ -1,12 +1,13 @@
-"""Walking a directory tree in the order of an object store: by key bytes, a directory as if its name ended in ``/``.
+"""Walking a directory tree in the order of an object store: by key bytes, a directory as if named ``d/``.
 
-Memory is bounded by one directory per level, and a directory with more than ``scan.SPILL`` names goes to a temporary
-file in sorted runs. No recursion and few open descriptors: a tree may be deeper than PATH_MAX.
+Memory is bounded by one directory per level, and a directory with more than ``scan.SPILL`` names goes to a
+temporary file in sorted runs. No recursion and few open descriptors: a tree may be deeper than PATH_MAX.
 
-What is not a plain file comes as ``Special``, not later than any row after it, with kind: symlink (policy copy),
-symlink-skipped (policy skip), loop (policy follow: a link to a directory that it lies in), fifo, socket, device, nfs
-(``.nfs*`` names of deleted open files), directory (when asked for; its key ends in ``/``). What could not be read
-comes as ``Problem``; its prefix is the directory's key with ``/``, or the entry's key.
+What is not a plain file comes as ``Special``, not later than any row after it, with kind: symlink (policy
+copy), symlink-skipped (policy skip), loop (policy follow: a link to a directory that it lies in), fifo,
+socket, device, nfs (``.nfs*`` names of deleted open files), directory (when asked for; its key ends in
+``/``). What could not be read comes as ``Problem``; its prefix is the directory's key with ``/``, or the
+entry's key.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PATH_STEP = 2048
 """A relative path longer than this gets a descriptor of its own to start from (PATH_MAX is 4096)."""
 _QUIET = 4096
-"""Directories visited without a full page before an unfilled one is handed out, so that the caller stays awake."""
+"""Directories visited without a full page before an unfilled one is handed out: the caller stays awake."""
 _AFTER_EQUAL = float("inf")
 
 
@@ -40,10 +41,12 @@ def walk(
     escape: bool = False,
     changed: bool = False,
 ) -> Iterator[Page]:
-    """All entries with ``after < key <= until`` below ``root``, sorted by key, in pages of up to ``rows`` rows.
+    """All entries with ``after < key <= until`` below ``root``, sorted by key, in pages of up to ``rows``
+    rows.
 
-    Rows are (key, mtime in ns, size), or with ``changed`` (key, (mtime, ctime), size). The last page has ``last`` set (and may be empty). ``escape`` gives keys by
-    ``names.from_path``. Raises NotFoundError or ForbiddenError when the root itself cannot be listed.
+    Rows are (key, mtime in ns, size), or with ``changed`` (key, (mtime, ctime), size). The last page has
+    ``last`` set (and may be empty). ``escape`` gives keys by ``names.from_path``. Raises NotFoundError or
+    ForbiddenError when the root itself cannot be listed.
     """
     fd = open_root(root)
     walker = _Walker(fd, Scanner(symlinks, escape, after, until, changed=changed), rows, directories)
