@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from parts.servers import AzureServer, start_azurite
 
 from entrepot.model.connection import Connection
 from entrepot.model.errors import (
@@ -41,11 +40,13 @@ from entrepot.storage.base import (
     List,
     Meta,
     Op,
+    Part,
     Put,
     PutPart,
 )
 from entrepot.storage.wire.options import LaneOptions
 from entrepot.storage.wire.reactor import Reactor
+from parts.servers import AzureServer, start_azurite
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +135,9 @@ def nothing(op: Op) -> None:
 
 
 KEYS = [
-    b"/lead", b"a", b"a b&<c>\"'", b"a%2Fb", b"a+b", b"a//b", b"a/", b"a/b", b"a0", b"dir/x#y?z=1", b"z~!@$^*()_=[]{}|;:,",
-    "\u00e9".encode(), "e\u0301".encode(), "日本語/文件".encode(), " lead".encode(), b"trail ", b"x.y/z",
+    b"/lead", b"a", b"a b&<c>\"'", b"a%2Fb", b"a+b", b"a//b", b"a/", b"a/b", b"a0", b"dir/x#y?z=1",
+    b"z~!@$^*()_=[]{}|;:,",
+    "\u00e9".encode(), "e\u0301".encode(), "日本語/文件".encode(), b" lead", b"trail ", b"x.y/z",
 ]  # fmt: skip
 
 
@@ -306,7 +308,7 @@ def test_upload_in_blocks_resume_and_commit(store: AzureStore, tmp_path: object)
             assert [(k, u) for k, u, _ in store.uploads(b"dir/")] == [(b"dir/mp", create.upload_id)]
             held = store.upload_parts(b"dir/mp", create.upload_id)
             assert [(p.number, p.size) for p in held] == [(1, 300_000), (2, 300_000)]
-            short = CompleteUpload(b"dir/mp", create.upload_id, [*held, PutPart_part(3)], r.done)
+            short = CompleteUpload(b"dir/mp", create.upload_id, [*held, Part(3, 1, b"")], r.done)
             r.run(short)
             assert isinstance(short.error, NotFoundError), "case 42: never completed with a hole"
             r.run(ops[2])
@@ -327,12 +329,6 @@ def test_upload_in_blocks_resume_and_commit(store: AzureStore, tmp_path: object)
             ok(abort)
     finally:
         os.close(fd)
-
-
-def PutPart_part(number: int):  # noqa: ANN201
-    from entrepot.storage.base import Part
-
-    return Part(number, 1, b"")
 
 
 def test_server_copy_keeps_metadata(azurite: AzureServer, store: AzureStore) -> None:

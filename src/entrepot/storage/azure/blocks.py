@@ -101,9 +101,7 @@ class Blocks:
             said = headers.field(head, b"content-md5")
             if said and said != note.data:
                 subject = self._dialect.subject(op)
-                raise CorruptError(
-                    f"{subject}: the store confirmed other bytes than were sent", subject=subject
-                )
+                raise CorruptError(f"{subject}: the store confirmed other bytes than were sent", subject=subject)
             op.proof = "md5"
         op.headers = head
         op.part = Part(op.number, body_length(op.body), block_id(op.upload_id, op.number))
@@ -203,9 +201,7 @@ class Blocks:
     def _copy_failed(self, op: Copy | CopyPart, status: int, head: bytes, body: Buffer) -> None:
         code = error_code(head, bytes(body))
         if code in {"CannotVerifyCopySource", "ResourceNotFound", "BlobNotFound"} and status == 404:
-            subject = (
-                f"source {op.source_key.decode('utf-8', 'backslashreplace')!r} of {self._dialect.subject(op)}"
-            )
+            subject = f"source {op.source_key.decode('utf-8', 'backslashreplace')!r} of {self._dialect.subject(op)}"
             raise NotFoundError(f"{subject}: the blob does not exist (404 {code})", subject=subject)
         self._dialect.fail(op, status, head, body)
 

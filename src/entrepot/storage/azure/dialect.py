@@ -131,9 +131,7 @@ class AzureDialect(Dialect):
             after = b"x-ms-range:bytes=%d-%d\n" % (start, last)
         elif start:
             after = b"x-ms-range:bytes=%d-\n" % start
-        return self.requests.head(
-            b"GET", self.path(op.key), after=after, if_match=quoted(pin) if pin else b""
-        )
+        return self.requests.head(b"GET", self.path(op.key), after=after, if_match=quoted(pin) if pin else b"")
 
     def _intake(self, op: Get, status: int, head: bytes, length: int | None) -> Intake | None:
         if op.sink is None:

@@ -133,9 +133,7 @@ def metadata_lines(meta: Meta | None, subject: str) -> tuple[bytes, bytes | None
     """The ``x-ms-meta-*`` lines as signed, and as sent when they differ."""
     if meta is None or not (meta.metadata or meta.mtime_ns is not None):
         return b"", None
-    entries = _possible(
-        {n: v for n, v in meta.metadata.items() if meta.mtime_ns is None or n.lower() != "mtime"}
-    )
+    entries = _possible({n: v for n, v in meta.metadata.items() if meta.mtime_ns is None or n.lower() != "mtime"})
     if meta.mtime_ns is not None:
         entries["mtime"] = mtime_text(meta.mtime_ns)
     if sum(len(name) + len(value) for name, value in entries.items()) > METADATA_MAX:

@@ -36,9 +36,7 @@ def check(key: bytes) -> None:
     if len(text.encode("utf-16-le")) // 2 > NAME_MAX:
         raise refused(key, f"it is longer than {NAME_MAX} characters")
     if _ALTERED.search(key):
-        raise refused(
-            key, "control characters, backslashes and path segments that end in a dot do not survive there"
-        )
+        raise refused(key, "control characters, backslashes and path segments that end in a dot do not survive there")
     if any("\x80" <= char <= "\x9f" or char in "\ufffe\uffff" for char in text):
         raise refused(key, "it holds characters that Azure does not allow")
 

@@ -93,9 +93,7 @@ def parse_listing(body: bytes, columns: Columns) -> Listing:
         ]
     else:
         rows = _one_by_one(body, columns)
-    prefixes = (
-        [_name(raw, encoded) for encoded, raw in _PREFIX.findall(body)] if b"<BlobPrefix>" in body else []
-    )
+    prefixes = [_name(raw, encoded) for encoded, raw in _PREFIX.findall(body)] if b"<BlobPrefix>" in body else []
     return Listing(rows, prefixes, _text(marker.group(1)) if marker else b"")
 
 
@@ -168,9 +166,7 @@ def _name(raw: bytes, encoded: bytes | None) -> bytes:
 
 def _text(raw: bytes) -> bytes:
     return (
-        html.unescape(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        if b"&" in raw
-        else raw
+        html.unescape(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape") if b"&" in raw else raw
     )
 
 

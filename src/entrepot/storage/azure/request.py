@@ -72,9 +72,7 @@ class Requests:
             lines = b"%bx-ms-date:%b\n%bx-ms-version:%b\n" % (before, self._date, sent_after, version)
         head = [b"%b %b%b" % (verb, url, self._host), lines.replace(b"\n", b"\r\n")]
         if query or self._sas:
-            parts = [
-                f"{name}=".encode() + quote_from_bytes(value, safe="~").encode() for name, value in query
-            ]
+            parts = [f"{name}=".encode() + quote_from_bytes(value, safe="~").encode() for name, value in query]
             if self._sas:
                 parts.append(self._sas)
             head[0] = b"%b %b?%b%b" % (verb, url, b"&".join(parts), self._host)
@@ -136,9 +134,7 @@ class Requests:
         if known is None or known[0] - now < SAS_SECONDS / 2:
             expires = now + SAS_SECONDS
             key = sign.decoded_key(source.key)
-            token = sign.container_sas(
-                source.account, key, source.container, expires=expires, https_only=source.tls
-            )
+            token = sign.container_sas(source.account, key, source.container, expires=expires, https_only=source.tls)
             known = self._source_sas[source.container] = (expires, token)
         return known[1]
 

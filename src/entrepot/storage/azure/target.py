@@ -132,11 +132,7 @@ class _Found:
 def _blank(connection: Connection) -> bool:
     """True for a connection that says nothing: the environment answers then."""
     return not (
-        connection.endpoint
-        or connection.access_key
-        or connection.secret_key
-        or connection.sas
-        or connection.options
+        connection.endpoint or connection.access_key or connection.secret_key or connection.sas or connection.options
     )
 
 
@@ -160,9 +156,7 @@ def _from_connection(connection: Connection) -> _Found:
 def _from_environment(env: Mapping[str, str], account: str) -> _Found:
     text = env.get("AZURE_STORAGE_CONNECTION_STRING", "")
     found = _from_connection_string(text) if text else _Found()
-    found.account = (
-        env.get("AZURE_STORAGE_ACCOUNT", "") or env.get("AZURE_STORAGE_ACCOUNT_NAME", "") or found.account
-    )
+    found.account = env.get("AZURE_STORAGE_ACCOUNT", "") or env.get("AZURE_STORAGE_ACCOUNT_NAME", "") or found.account
     key = env.get("AZURE_STORAGE_KEY", "") or env.get("AZURE_STORAGE_ACCESS_KEY", "")
     found.key = Secret(key) if key else found.key
     sas = env.get("AZURE_STORAGE_SAS_TOKEN", "")
