@@ -178,10 +178,13 @@ class Scan:
         totals.equal_bytes = everything - touched_bytes
         if rules.select is not None and touched:
             copy, doubt = self._select(batch, copy, doubt)
+        if rules.extra == "tell" and copy:
+            copy = _tell_missing(batch, copy, {row[0] for row in theirs})
         if rules.extra != "leave" and theirs:
             self._take_extras(batch, mine, theirs)
         if rules.segments is not None:
-            batch.lines = (batch.lines or []) + _equal_lines(mine, copy, doubt)
+            told = {line[0] for line in batch.lines or []}
+            batch.lines = (batch.lines or []) + _equal_lines(mine, copy, doubt, told)
             batch.lines += [(d.key, "extra", d.size, "", "") for d in batch.doomed]
         if copy or doubt:
             batch.open += len(copy) + len(doubt)
@@ -348,8 +351,18 @@ class Scan:
             self._segment.close()
 
 
-def _equal_lines(mine: list[Row], copy: list[Row], doubt: list[Row]) -> list[Outcome]:
-    touched = {row[0] for row in copy}
+def _tell_missing(batch: Batch, copy: list[Row], there: set[bytes]) -> list[Row]:
+    """Verify: tell the rows that the destination lacks; the others remain to be told as different."""
+    for key, evidence, size in copy:
+        if key not in there:
+            batch.open += 1
+            missing = NotFoundError(f"{key!r} is missing at the destination", subject=repr(key))
+            batch.failed(Job(key, evidence, size, batch), missing)
+    return [row for row in copy if row[0] in there]
+
+
+def _equal_lines(mine: list[Row], copy: list[Row], doubt: list[Row], told: set[bytes]) -> list[Outcome]:
+    touched = told | {row[0] for row in copy}
     touched.update(row[0] for row in doubt)
     return [(key, "equal", size, "listing", "") for key, _, size in mine if key not in touched]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from entrepot.model.entry import Row
-from entrepot.model.errors import CorruptError, NotFoundError
+from entrepot.model.errors import CorruptError
 from entrepot.transfer.job import Batch, Job
 
 
 class VerifyMover:
-    """Implements ``Mover``: every row that reaches it differs or is missing at the destination."""
+    """Implements ``Mover``: every row that reaches it differs (missing ones are told by the scan)."""
 
     backlog = 0
     busy = False
@@ -19,14 +19,6 @@ class VerifyMover:
             batch.failed(
                 Job(key, evidence, size, batch),
                 CorruptError(f"{key!r} differs between source and destination", subject=repr(key)),
-            )
-
-    def missing(self, batch: Batch, rows: list[Row]) -> None:
-        """Tell each row as missing."""
-        for key, evidence, size in rows:
-            batch.failed(
-                Job(key, evidence, size, batch),
-                NotFoundError(f"{key!r} is missing at the destination", subject=repr(key)),
             )
 
     def work(self) -> bool:
