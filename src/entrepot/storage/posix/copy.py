@@ -53,7 +53,7 @@ def copy_file(
     size = row[2]
     if size > SMALL:
         return _copy_large(source, target, key, row, preserve, links, progress)
-    data, state = read_whole(source, key, size, row[1])  # type: ignore[arg-type]
+    data, state = read_whole(source, key, size, row[1])
     if links is not None and state.st_nlink > 1 and links.link(key, state):
         return 0
     xattrs = _small_xattrs(source, key) if "xattr" in preserve else None

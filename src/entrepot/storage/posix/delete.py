@@ -10,11 +10,12 @@ from entrepot.model.errors import ChangedError, VanishedError
 
 from .faults import write_error
 from .names import show, to_path
+from .reader import matches
 from .root import Root
 
 
 def delete(root: Root, key: bytes, row: Row, *, prune: bool = False) -> bool:
-    """Unlink the file ``key`` if its mtime and size still equal ``row``. False when it was gone already.
+    """Unlink the file ``key`` if its times and size still equal ``row``. False when it was gone already.
 
     ``prune`` also removes parent directories that became empty. Links are never followed. Raises
     ChangedError, ForbiddenError, …
@@ -22,7 +23,7 @@ def delete(root: Root, key: bytes, row: Row, *, prune: bool = False) -> bool:
     try:
         parent, name = root.place(key)
         state = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if not stat.S_ISREG(state.st_mode) or (state.st_mtime_ns, state.st_size) != (row[1], row[2]):
+        if not stat.S_ISREG(state.st_mode) or state.st_size != row[2] or not matches(state, row[1]):
             raise ChangedError(f"{show(key)}: changed since it was listed, so it was not deleted", subject=show(key))
         os.unlink(name, dir_fd=parent)
     except (FileNotFoundError, NotADirectoryError, VanishedError):

@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from entrepot.model.entry import Row
+from entrepot.model.entry import Evidence, Row
 from entrepot.model.errors import ChangedError, StoreError
 
 from .faults import read_error
@@ -26,7 +26,14 @@ class Attributes:
     xattrs: dict[str, bytes] = field(default_factory=dict)
 
 
-def read_small(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -> tuple[bytes, int]:
+def matches(state: os.stat_result, evidence: Evidence | None) -> bool:
+    """True when a file's times are those that its row was listed with: the mtime, or (mtime, ctime)."""
+    if type(evidence) is tuple:
+        return (state.st_mtime_ns, state.st_ctime_ns) == evidence
+    return evidence is None or state.st_mtime_ns == evidence
+
+
+def read_small(root: Root, key: bytes, size: int, mtime_ns: Evidence | None = None) -> tuple[bytes, int]:
     """(bytes, mtime_ns) of the file ``key``, which was listed with ``size`` (and ``mtime_ns``).
 
     Raises ChangedError, VanishedError, ForbiddenError, …
@@ -35,7 +42,7 @@ def read_small(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -
     return data, state.st_mtime_ns
 
 
-def read_whole(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -> tuple[bytes, os.stat_result]:
+def read_whole(root: Root, key: bytes, size: int, listed: Evidence | None = None) -> tuple[bytes, os.stat_result]:
     """Like :func:`read_small`, with the file's state, which is taken after its bytes were read."""
     fd = root.open_read(key)
     try:
@@ -52,9 +59,9 @@ def read_whole(root: Root, key: bytes, size: int, mtime_ns: int | None = None) -
         len(data) != size
         or state.st_size != size
         or state.st_mode & 0o170000 != _REGULAR
-        or (mtime_ns is not None and state.st_mtime_ns != mtime_ns)
+        or (state.st_mtime_ns != listed and not matches(state, listed))
     ):
-        raise changed(key, (key, mtime_ns, size) if mtime_ns is not None else None, state, size)
+        raise changed(key, listed, state, size)
     return data, state
 
 
@@ -100,10 +107,10 @@ class SourceFile:
             state = os.fstat(self.fd)
         except OSError as error:
             raise read_error(error, self.key) from None
-        if state.st_mode & 0o170000 != _REGULAR or (
-            row is not None and (state.st_size != row[2] or state.st_mtime_ns != row[1])
-        ):
-            raise changed(self.key, row, state, row[2] if row else 0)
+        if state.st_mode & 0o170000 != _REGULAR:
+            raise changed(self.key, None, state, 0)
+        if row is not None and (state.st_size != row[2] or not matches(state, row[1])):
+            raise changed(self.key, row[1], state, row[2])
         return state
 
 
@@ -128,14 +135,14 @@ def read_xattrs(fd: int) -> dict[str, bytes]:
     return found
 
 
-def changed(key: bytes, row: Row | None, state: os.stat_result, size: int) -> StoreError:
+def changed(key: bytes, listed: Evidence | None, state: os.stat_result, size: int) -> StoreError:
     """The ChangedError that says what differs."""
     name = show(key)
     if not stat.S_ISREG(state.st_mode):
         what = "it is no longer a regular file"
     elif state.st_size != size:
         what = f"listed with {size} bytes, now {state.st_size}"
-    elif row is not None and state.st_mtime_ns != row[1]:
+    elif not matches(state, listed):
         what = "it was written since it was listed"
     else:
         what = "its size does not match its content"

@@ -112,7 +112,7 @@ class PosixStore:
 
     def write(self, key: bytes, data: bytes) -> None:
         """Write a small file (and its parents): complete or not at all."""
-        with self.root(create=True) as root:
+        with Root(self.path, True, escape=self.escape) as root:
             staging = Staging(root, f"w{os.getpid()}-{os.urandom(6).hex()}")
             try:
                 staging.write_small(key, data)
