@@ -59,7 +59,7 @@ class Control:
     def _levelled(self, op: Level, status: int, head: bytes, body: Buffer) -> None:
         if status != 200:
             self._dialect.fail(op, status, head, body)
-        op.listing = pages.parse_listing(bytes(body), "mtime")
+        op.listing = pages.parse_listing(bytes(body), "mtime", levels=True)
 
     def _uncommitted(self, op: Uncommitted) -> bytes:
         return self._list((("comp", b"list"), ("include", b"uncommittedblobs")), op)

@@ -12,6 +12,7 @@ import re
 from calendar import timegm
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import lt
 from urllib.parse import unquote_to_bytes
 
 from entrepot.model.entry import Evidence, Page, Row
@@ -60,31 +61,31 @@ def parse_page(body: bytes, columns: Columns, prefix: bytes, after: bytes = b"")
         if not (rows[0][0].startswith(prefix) and rows[-1][0].startswith(prefix)):
             raise _broken("the listing holds blobs outside its prefix", _HINT)
         rows = [(name[cut:], evidence, size) for name, evidence, size in rows]
-    previous: bytes | None = None
-    for row in rows:
-        key = row[0]
-        if previous is not None and key <= previous:
-            raise _broken(
-                "keys of the listing do not increase",
-                "accounts with a hierarchical namespace list in another order, which is not supported",
-            )
-        previous = key
+    keys = [row[0] for row in rows]
+    if not all(map(lt, keys, keys[1:])):
+        raise _broken(
+            "keys of the listing do not increase",
+            "accounts with a hierarchical namespace list in another order, which is not supported",
+        )
     first = rows[0][0] if rows else None
     if after and first is not None and first <= after:
         rows = [row for row in rows if row[0] > after]
     return Page(rows, last=not listing.marker, token=listing.marker), first
 
 
-def parse_listing(body: bytes, columns: Columns) -> Listing:
-    """Rows, sub-prefixes and the next marker of one reply."""
-    if not body.rstrip().endswith(_END):
+def parse_listing(body: bytes, columns: Columns, *, levels: bool = False) -> Listing:
+    """Rows, sub-prefixes (if it was asked for ``levels``) and the next marker of one reply."""
+    if not body[-64:].rstrip().endswith(_END):
         raise _broken("the listing is cut short", _HINT)
     # The root element is closed, so a page without NextMarker element is one that the service never sends.
-    marker = _MARKER.search(body, max(0, len(body) - 8192))
-    if marker is None and b"<NextMarker" not in body:
+    tail = body[-8192:]
+    marker = _MARKER.search(tail)
+    if marker is None and b"<NextMarker" not in tail:
         raise _broken("the listing does not say whether it goes on", _HINT)
     found = _BLOBS.findall(body)
-    if len(found) == body.count(b"</Blob>") and b"<ResourceType>directory" not in body:
+    # In accounts with a hierarchical namespace every blob has a resource type, and some are directories.
+    typed = b"<ResourceType>" in body[: body.find(b"</Blob>")]
+    if not typed and len(found) == body.count(b"</Blob>"):
         evidence = _etag if columns == "etag" else _mtime
         column = 3 if columns == "etag" else 2
         rows: list[Row] = [
@@ -93,7 +94,7 @@ def parse_listing(body: bytes, columns: Columns) -> Listing:
         ]
     else:
         rows = _one_by_one(body, columns)
-    prefixes = [_name(raw, encoded) for encoded, raw in _PREFIX.findall(body)] if b"<BlobPrefix>" in body else []
+    prefixes = [_name(raw, encoded) for encoded, raw in _PREFIX.findall(body)] if levels else []
     return Listing(rows, prefixes, _text(marker.group(1)) if marker else b"")
 
 
@@ -110,7 +111,7 @@ def parse_blocks(body: bytes, kind: bytes = b"UncommittedBlocks") -> list[tuple[
 
 def parse_uncommitted(body: bytes) -> tuple[list[tuple[bytes, int]], bytes]:
     """(name, time in ns or 0) of the empty blobs of a listing with uncommitted blobs, and the marker."""
-    if not body.rstrip().endswith(_END):
+    if not body[-64:].rstrip().endswith(_END):
         raise _broken("the listing is cut short", _HINT)
     found: list[tuple[bytes, int]] = []
     for blob in _BLOB.findall(body):
