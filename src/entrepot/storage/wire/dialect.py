@@ -36,6 +36,7 @@ Everything runs on one thread inside ``Reactor.poll``; a dialect never blocks (r
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -43,6 +44,8 @@ from typing import Any, Protocol
 from entrepot.model.entry import Info
 from entrepot.model.errors import StoreError
 from entrepot.storage.base import Buffer, FileRegion, Op, Sink
+
+from .options import LaneOptions
 
 AGAIN_MAX = 6
 """How often one operation may be sent again because something was learned."""
@@ -93,37 +96,42 @@ class Intake:
     """Where a streamed body goes: ``sink.write(offset, piece)`` after the first ``skip`` bytes are dropped.
 
     ``offset`` moves with the bytes. ``left`` is how many bytes the sink still wants: what the reply holds
-    beyond is dropped, and a reply that ends before is a cut body. ``digest`` eats what the sink gets.
+    beyond is dropped, and a reply that ends before is a cut body. ``digest`` eats what the sink gets. ``exact``
+    False: the size is not known before the framing (a last chunk) ends the body.
     """
 
-    __slots__ = ("digest", "left", "offset", "sink", "skip")
+    __slots__ = ("digest", "exact", "left", "offset", "sink", "skip")
 
     def __init__(
-        self, sink: Sink, offset: int, left: int, skip: int = 0, digest: Digest | None = None
+        self, sink: Sink, offset: int, left: int, skip: int = 0, digest: Digest | None = None, exact: bool = True
     ) -> None:
         self.sink = sink
         self.offset = offset
         self.left = left
         self.skip = skip
         self.digest = digest
+        self.exact = exact
 
 
 class Note:
     """What is remembered about one operation between its tries.
 
     The lane sets ``lost`` (a request went out whole and its answer never came: it may have been done),
-    ``reached`` (how far an Intake came, as offset in the object), ``retries`` and the times; the rest is the
-    dialect's: ``turn`` replaces the turn of the operation's class for the next exchange.
+    ``reached`` (how far an Intake came, as offset in the object) and the counts; the rest is the dialect's:
+    ``turn`` replaces the turn of the operation's class for the next exchange.
     """
 
-    __slots__ = ("again", "data", "digest", "etag", "free", "lost", "reached", "throttled", "turn")
+    __slots__ = ("again", "damaged", "data", "digest", "etag", "free", "lost", "reached", "refusals", "throttled", "turn")
 
     def __init__(self) -> None:
         self.turn: Turn | None = None
         self.again = 0
+        self.damaged = 0
+        """How often its bytes did not match their checksum (the dialect counts)."""
         self.free = 0
         self.lost = False
         self.throttled = 0.0
+        self.refusals = 0
         self.reached = -1
         self.etag = b""
         self.digest: Any = None
@@ -175,8 +183,10 @@ class Dialect:
         self.endpoint = endpoint
         self.turns: dict[type[Op], Turn] = {}
         self.notes: dict[Op, Note] = {}
-        self.now = 0.0
-        """The reactor's monotonic clock, set by the lane before each request."""
+        self.options = LaneOptions()
+        """The lane's; set when the lane takes the dialect."""
+        self.clock: Callable[[], float] = time.monotonic
+        """Monotonic; the lane sets it to the reactor's."""
 
     def note(self, op: Op) -> Note:
         """The note of ``op``, made when there is none."""

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from heapq import heappop, heappush
 
+_SOON = 1e-9
+"""Delay of a timer set with 0: it runs in the next poll, so that a chain of them cannot hold one poll."""
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+_BATCH = 256
 
 Handler = Callable[[int], None]
 """Called with the epoll events of its descriptor; must bear a call without anything to do."""
@@ -62,8 +65,8 @@ class Reactor:
             self._epoll.unregister(fd)
 
     def call_later(self, delay: float, fn: Callable[[], None]) -> Timer:
-        """Call ``fn`` from a poll at least ``delay`` seconds after ``now``."""
-        timer = Timer(self.now + delay, fn)
+        """Call ``fn`` from a later poll, at least ``delay`` seconds after ``now``."""
+        timer = Timer(self.now + max(delay, _SOON), fn)
         heappush(self._timers, timer)
         return timer
 
@@ -73,7 +76,7 @@ class Reactor:
         if timers:
             timeout = max(0.0, min(timeout, timers[0].at - self._clock()))
         before = self._clock()
-        ready = self._epoll.poll(timeout)
+        ready = self._epoll.poll(timeout, _BATCH)
         self.now = now = self._clock()
         self.idle += now - before
         handlers = self._handlers

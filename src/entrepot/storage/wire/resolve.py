@@ -1,0 +1,82 @@
+"""Addresses of a host: all of them, the ones that answer first, and dead ones left alone for a while."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+DEAD_SECONDS = 30.0
+FRESH_SECONDS = 60.0
+
+Address = tuple[int, tuple[object, ...]]
+"""(family, socket address)."""
+Lookup = Callable[[str, int], list[Address]]
+
+
+def system_lookup(host: str, port: int) -> list[Address]:
+    """All stream addresses of ``host``, in the system's order of preference. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
+
+
+class Resolver:
+    """Hands out addresses of one host in turn. Times are the reactor's monotonic seconds.
+
+    The first lookup blocks; later ones run in a thread of their own, and a failed one leaves the old answer.
+    """
+
+    def __init__(self, host: str, port: int, lookup: Lookup = system_lookup) -> None:
+        self._host = host
+        self._port = port
+        self._lookup = lookup
+        self._addresses: list[Address] = []
+        self._dead: dict[Address, float] = {}
+        self._turn = 0
+        self._asked = 0.0
+        self._thread: threading.Thread | None = None
+
+    def next(self, now: float) -> Address:
+        """The address for the next connection. Raises OSError when the name cannot be resolved."""
+        if not self._addresses:
+            self._addresses = self._lookup(self._host, self._port)
+            self._asked = now
+            if not self._addresses:
+                raise OSError(f"{self._host} has no address")
+        elif now - self._asked > FRESH_SECONDS:
+            self._refresh(now)
+        addresses = self._addresses
+        for _ in addresses:
+            address = addresses[self._turn % len(addresses)]
+            self._turn += 1
+            if self._dead.get(address, 0.0) <= now:
+                return address
+        return min(addresses, key=lambda a: self._dead.get(a, 0.0))
+
+    def failed(self, address: Address, now: float) -> bool:
+        """``address`` did not answer: leave it alone for a while. True if another one is believed alive."""
+        self._dead[address] = now + DEAD_SECONDS
+        return any(self._dead.get(other, 0.0) <= now for other in self._addresses)
+
+    def worked(self, address: Address) -> None:
+        """``address`` answered."""
+        self._dead.pop(address, None)
+
+    def forget(self) -> None:
+        """Look the name up again for the next connection."""
+        self._addresses = []
+
+    def _refresh(self, now: float) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._asked = now
+        self._thread = threading.Thread(target=self._look_again, name="resolve", daemon=True)
+        self._thread.start()
+
+    def _look_again(self) -> None:
+        try:
+            found = self._lookup(self._host, self._port)
+        except OSError:
+            return
+        if found:
+            self._addresses = found
