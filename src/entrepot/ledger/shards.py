@@ -139,7 +139,7 @@ def report(
     for shard_id in sorted(ids - set(lost)):
         row = held[shard_id]
         said = reported.get(shard_id) or Progress(
-            shard_id, row.fence, row.cursor, _totals(row), row.destination_entries
+            shard_id, row.fence, row.cursor, _totals(row), destination_entries=row.destination_entries
         )
         changes.append(_change(row, said, shard_id in final))
         for name in tasks.counted(about.kind, row.phase):
@@ -177,8 +177,9 @@ def _change(row: Row[Any], said: Progress, ended: bool) -> dict[str, Any]:
         raise InternalError(f"shard {row.id}: cursor {said.cursor!r} outside ({row.cursor!r}, {row.high!r}]")
     change: dict[str, Any] = {f"new_{name}": getattr(said.totals, name) for name in FIELDS}
     change["this"] = row.id
-    change["new_cursor"] = row.high if ended and row.high is not None else said.cursor
-    change["new_state"] = "done" if ended else "leased"
+    done = ended and not said.failed
+    change["new_cursor"] = row.high if done and row.high is not None else said.cursor
+    change["new_state"] = "done" if done else "failed" if ended else "leased"
     change["new_destination_entries"] = said.destination_entries
     return change
 
@@ -188,7 +189,9 @@ def _keep(connection: Connection, warning_rows: int, row: Row[Any], said: Progre
         # Read the row count anew: several shards of one report share the bound.
         so_far = connection.execute(select(task.c.failure_rows).where(task.c.id == row.task_id)).scalar_one()
         journal.add_failures(connection, row.task_id, row.phase, said.failures, so_far)
-    if said.doomed:
+    if said.failed:
+        journal.drop_doomed_of(connection, row.id)
+    elif said.doomed:
         journal.add_doomed(connection, row.task_id, row.id, said.doomed)
     if said.warnings:
         journal.add_warnings(connection, row.task_id, said.warnings, warning_rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -34,9 +35,7 @@ KEEP_SECONDS = 30 * 86400.0
 """How long ended tasks are remembered."""
 
 
-def run(
-    request: TaskRequest, on_snapshot: Callable[[Snapshot], None], *, trade: Trade | None = None
-) -> Snapshot:
+def run(request: TaskRequest, on_snapshot: Callable[[Snapshot], None], *, trade: Trade | None = None) -> Snapshot:
     """Run (or go on with) the task; ``on_snapshot`` is called four times a second and at the end.
 
     Raises PlaceError and GuardError before anything is written, GuardError when deletes are refused,
@@ -47,6 +46,7 @@ def run(
     state_dir = state_directory(request.state_dir)
     crew = _Crew(request, trade, request.processes or len(os.sched_getaffinity(0)))
     try:
+        _import_ahead()
         found = trade.preflight(spec, crew.environment("", "", state_dir))
         return _conduct(crew, spec, found, state_dir, on_snapshot)
     except KeyboardInterrupt:
@@ -62,6 +62,7 @@ class _Crew:
         self.request = request
         self.trade = trade
         self.size = size
+        self.began = time.monotonic()
         self.bell = Bell()
         self.server = PipeServer(self.bell)
         self.fleet = LocalFleet(self._be_runner, self.server.add)
@@ -118,7 +119,14 @@ def _conduct(
     try:
         plan = crew.environment("", "", state_dir)
         held = claim(ledger, spec, found, options, lambda: crew.trade.plan(spec, crew.size, plan))
-        watch = Watch(ledger, held.task_id, held.resumed, options.report, time.monotonic)
+        watch = Watch(
+            ledger,
+            held.task_id,
+            resumed=held.resumed,
+            report=options.report,
+            began=crew.began,
+            clock=time.monotonic,
+        )
         watch.runners.update(crew.server.runners)
         watch.warnings.extend(found.warnings)
         with Interrupts() as interrupts:
@@ -148,6 +156,15 @@ def _conduct(
         return shot
     finally:
         ledger.close()
+
+
+def _import_ahead() -> None:
+    """Import the database while the places answer: the checks wait for a network most of the time."""
+
+    def load() -> None:
+        import entrepot.ledger.port  # noqa: F401
+
+    threading.Thread(target=load, name="import-ahead", daemon=True).start()
 
 
 def _forget_old(ledger: Ledger) -> None:

@@ -36,8 +36,8 @@ class Snapshot:
 
     ``scanning``: totals may still grow. ``seconds`` counts this run; rates are bytes/s and entries/s over
     the last seconds (over the whole run in the last snapshot); ``eta_seconds`` is None rather than wrong.
-    ``failures`` are the latest; ``requests`` are by verb over all runs of the task; ``peak_rss_bytes`` sums the
-    processes of this run.
+    ``failures`` are the latest; ``requests`` are by verb over all runs of the task; ``peak_rss_bytes`` adds up
+    the processes of this run.
     """
 
     task_id: str

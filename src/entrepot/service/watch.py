@@ -28,10 +28,17 @@ _Mark = tuple[float, int, int, int]
 
 
 class Watch:
-    """Makes snapshots of one task. ``runners`` names the runners of this run."""
+    """Makes snapshots of one task. ``runners`` names the runners of this run, ``live`` those still there."""
 
     def __init__(
-        self, ledger: Ledger, task_id: str, resumed: bool, report: str, clock: Callable[[], float]
+        self,
+        ledger: Ledger,
+        task_id: str,
+        *,
+        resumed: bool,
+        report: str,
+        began: float,
+        clock: Callable[[], float],
     ) -> None:
         self.runners: set[str] = set()
         self.live: set[str] = set()
@@ -41,7 +48,7 @@ class Watch:
         self._resumed = resumed
         self._report = report
         self._clock = clock
-        self._began = clock()
+        self._began = began
         with ledger.read() as connection:
             before = tasks.read(connection, task_id)
         self._origin = _mark(self._began, before.totals, before.spec.kind)
@@ -87,9 +94,7 @@ class Watch:
             totals.add(Totals(**{name: figures.get(f"live.{name}", 0) for name in FIELDS}))
         return totals
 
-    def _scanning(
-        self, task: Task, counts: dict[tuple[Phase, str], int], stats: dict[str, dict[str, int]]
-    ) -> bool:
+    def _scanning(self, task: Task, counts: dict[tuple[Phase, str], int], stats: dict[str, dict[str, int]]) -> bool:
         first: Phase = "verify" if task.spec.kind == "verify" else "scan"
         if counts.get((first, "queued")):
             return True
