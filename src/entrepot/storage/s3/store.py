@@ -98,7 +98,7 @@ class S3Store:
         """Open a lane; see :class:`~entrepot.storage.base.Store`."""
         from .lane import S3Lane
 
-        lane: Lane = S3Lane(self.target, reactor, options, self.location.prefix)
+        lane: Lane = S3Lane(self.target, self.location.prefix, reactor, options)
         return lane
 
     def close(self) -> None:
