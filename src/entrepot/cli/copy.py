@@ -11,7 +11,7 @@ import click
 from entrepot.model.errors import NotFoundError, PlaceError, UsageError
 from entrepot.model.location import Location
 
-from .places import PLACE, open_store, read_place
+from .places import PLACE, full_place, open_store, read_place
 from .running import RUN_FLAGS, run_task
 from .syncflags import COPY_FLAGS, FILTER_FLAGS, LIMIT_FLAGS, OrderedFilters, apply, options_from
 
@@ -39,7 +39,7 @@ def command(ctx: click.Context, /, source: str, destination: str, **flags: Any) 
     run = {name: flags[name] for name in ("processes", "state_dir", "as_json_", "quiet", "no_progress")}
     read_place(destination, directory=False)
     if flags["list_"] or not is_single(source):
-        return run_task("sync", source, destination, options, **run)
+        return run_task("sync", full_place(source), full_place(destination), options, **run)
     if options.filters:
         raise UsageError("filters mean nothing for one object", hint="leave them out, or name the prefix above it")
     if not run["processes"]:

@@ -48,6 +48,12 @@ def _check_scheme(text: str, scheme: str, slashes: str, rest: str) -> None:
     raise UsageError(f"{text}: unknown scheme {scheme}://", hint=hint)
 
 
+def full_place(text: str) -> str:
+    """What was typed, checked, and with a local path made whole: a task is remembered beyond its directory."""
+    location = read_place(text)
+    return os.fsdecode(location.prefix) if location.is_file else text
+
+
 def stored_names(only: str = "") -> list[str]:
     """Names of the stored connections (or just ``only``, if it is one); empty when they cannot be read."""
     from entrepot.service.connections import ConnectionStore

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entrepot.model.connection import Connection
-from entrepot.model.errors import EntrepotError
+from entrepot.model.errors import EntrepotError, StoreError, StoreTimeoutError
 
 if TYPE_CHECKING:
+    from entrepot.storage.base import Store
     from entrepot.storage.s3.exchange import Exchange
-    from entrepot.storage.s3.target import S3Target
 
 TIMEOUT = 10.0
 CLOCK_WARN = 60.0
@@ -32,31 +32,48 @@ class Check:
 
 def check_connection(connection: Connection, bucket: str, prefix: bytes, *, write: bool) -> Iterator[Check]:
     """All checks of a stored connection, each as soon as it is known; ends after the first that fails."""
-    if connection.provider in BRIDGED or connection.provider == "azure":
+    for check in reach_connection(connection, bucket):
+        yield check
+        if check.verdict == "fail":
+            return
+    if connection.provider == "azure" or connection.provider in BRIDGED:
         yield from _check_plainly(connection, bucket, prefix, write=write)
         return
     from entrepot.storage.s3.exchange import Exchange
     from entrepot.storage.s3.profiles import resolve
 
-    try:
-        target = resolve(connection, bucket)
-    except EntrepotError as fault:
-        yield Check("settings", "fail", fault.message, fault.hint)
-        return
-    for check in check_endpoint(target):
-        yield check
-        if check.verdict == "fail":
-            return
-    exchange = Exchange(target)
+    exchange = Exchange(resolve(connection, bucket))
     try:
         yield from _check_store(exchange, bucket, prefix, write=write)
     finally:
         exchange.close()
 
 
-def check_endpoint(target: S3Target) -> Iterator[Check]:
-    """Network, TLS and clock of an S3 endpoint, without credentials."""
-    yield from reach(target.host, target.port, tls=target.tls, verify=target.verify, ca_file=target.ca_file)
+def reach_connection(connection: Connection, bucket: str = "") -> Iterator[Check]:
+    """Network, TLS and clock of a connection's endpoint, without credentials."""
+    from urllib.parse import urlsplit
+
+    from entrepot.storage.s3.profiles import resolve
+
+    if connection.provider not in BRIDGED and connection.provider != "azure":
+        try:
+            target = resolve(connection, bucket)
+        except EntrepotError as fault:
+            yield Check("settings", "fail", fault.message, fault.hint)
+            return
+        yield from reach(target.host, target.port, tls=target.tls, verify=target.verify, ca_file=target.ca_file)
+        return
+    parts = urlsplit(connection.endpoint)
+    if not parts.hostname:
+        yield Check("endpoint", "ok", "the provider's own")
+        return
+    tls = parts.scheme in {"https", "webdavs"}
+    port = parts.port or (443 if tls else 22 if connection.provider == "sftp" else 80)
+    if connection.provider in {"sftp", "hdfs"}:
+        yield from (c for c in reach(parts.hostname, port, tls=False) if c.name in {"resolve", "connect"})
+        return
+    verify = not connection.insecure_skip_verify
+    yield from reach(parts.hostname, port, tls=tls, verify=verify, ca_file=connection.ca_file)
 
 
 def reach(host: str, port: int, *, tls: bool, verify: bool = True, ca_file: str = "") -> Iterator[Check]:
@@ -200,21 +217,7 @@ def _list_buckets(exchange: Exchange) -> Check:
 
 
 def _check_plainly(connection: Connection, bucket: str, prefix: bytes, *, write: bool) -> Iterator[Check]:
-    """Any other store: open it, list it, write and read one object."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(connection.endpoint)
-    if parts.hostname:
-        tls = parts.scheme in {"https", "webdavs"}
-        port = parts.port or (443 if tls else 22 if connection.provider == "sftp" else 80)
-        if connection.provider in {"sftp", "hdfs"}:
-            checks = [c for c in reach(parts.hostname, port, tls=False) if c.name in {"resolve", "connect"}]
-        else:
-            checks = list(reach(parts.hostname, port, tls=tls, verify=not connection.insecure_skip_verify,
-                                ca_file=connection.ca_file))  # fmt: skip
-        yield from checks
-        if any(check.verdict == "fail" for check in checks):
-            return
+    """Any other store: open it, list it, write, read and delete one object."""
     if not bucket:
         yield Check("auth", "warn", "not tried: no bucket was named", "entrepot connection test NAME BUCKET")
         return
@@ -237,5 +240,36 @@ def _check_plainly(connection: Connection, bucket: str, prefix: bytes, *, write:
         yield Check(step, "fail", fault.message, fault.hint)
 
 
-def _write_and_read(store: object) -> Iterator[Check]:
-    raise NotImplementedError
+def _write_and_read(store: Store) -> Iterator[Check]:
+    """One small object with a random name: written, read back, deleted."""
+    import secrets
+
+    key = b".entrepot-probe-" + secrets.token_hex(8).encode()
+    store.write(key, b"entrepot probe")
+    yield Check("write", "ok", "yes")
+    same = store.read(key) == b"entrepot probe"
+    yield Check("read", "ok" if same else "fail", "yes" if same else "other bytes came back")
+    error = delete_one(store, key)
+    left = key.decode()
+    yield Check("delete", "fail" if error else "ok", f"{error.message}: {left} is left behind" if error else "yes")
+
+
+def delete_one(store: Store, key: bytes) -> StoreError | None:
+    """Delete one object through the store's lane; the error if that failed."""
+    from entrepot.storage.base import Delete
+    from entrepot.storage.wire.options import LaneOptions
+    from entrepot.storage.wire.reactor import Reactor
+
+    finished: list[Delete] = []
+    reactor = Reactor()
+    lane = store.lane(reactor, LaneOptions())
+    try:
+        lane.submit(Delete([key], finished.append))
+        until = time.monotonic() + 6 * TIMEOUT
+        while not finished and time.monotonic() < until:
+            reactor.poll(0.2)
+    finally:
+        lane.close()
+    if not finished:
+        return StoreTimeoutError("no answer to the delete")
+    return finished[0].error or (finished[0].failed[0][1] if finished[0].failed else None)

@@ -61,7 +61,7 @@ def run_task(
     )
     progress = progress_for(kind, quiet=quiet, wanted=not no_progress)
     try:
-        snapshot = oneshot.run(request, progress.show, trade=_single_trade() if single else None)
+        snapshot = oneshot.run(request, progress.show, trade=single_trade() if single else None)
     except Interrupted as stop:
         if stop.snapshot is None:
             raise
@@ -78,7 +78,8 @@ def run_task(
     return code
 
 
-def _single_trade() -> Trade:
+def single_trade() -> Trade:
+    """The calls for copying one object to one name."""
     from entrepot.service.trade import Trade
     from entrepot.work import single
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .places import PLACE, read_place
+from .places import PLACE, full_place
 from .running import RUN_FLAGS, run_task
 from .syncflags import (
     COMPARE_FLAGS,
@@ -38,8 +38,7 @@ changes nothing. The same command run again after a crash or Ctrl-C goes on wher
 @click.pass_context
 def command(ctx: click.Context, /, source: str, destination: str, **flags: Any) -> int:
     """Run a sync."""
-    read_place(source)
-    read_place(destination)
+    places = full_place(source), full_place(destination)
     options = options_from(ctx, flags)
     run = {name: flags[name] for name in ("processes", "state_dir", "as_json_", "quiet", "no_progress")}
-    return run_task("sync", source, destination, options, **run)
+    return run_task("sync", *places, options, **run)

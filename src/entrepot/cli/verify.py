@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .places import PLACE, read_place
+from .places import PLACE, full_place
 from .running import RUN_FLAGS, run_task
 from .syncflags import FILTER_FLAGS, LIMIT_FLAGS, OrderedFilters, apply, options_from
 
@@ -26,8 +26,7 @@ Exit 0 when everything below SOURCE is the same at DESTINATION, 1 when anything 
 @click.pass_context
 def command(ctx: click.Context, /, source: str, destination: str, **flags: Any) -> int:
     """Run a verification."""
-    read_place(source)
-    read_place(destination)
+    places = full_place(source), full_place(destination)
     options = options_from(ctx, flags)
     run = {name: flags[name] for name in ("processes", "state_dir", "as_json_", "quiet", "no_progress")}
-    return run_task("verify", source, destination, options, **run)
+    return run_task("verify", *places, options, **run)

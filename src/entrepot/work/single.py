@@ -70,9 +70,9 @@ def _whole(store: Store, name: bytes) -> str:
     return f"{place}|{os.fsdecode(prefix + name)}"
 
 
-def is_single(identity: str) -> bool:
-    """Whether the source of a task, in canonical form, is one object and not a prefix or directory."""
-    return not identity.endswith(("/", "|"))
+def is_single(prefix: bytes) -> bool:
+    """Whether the place of a task, in canonical form, is one object and not a prefix or directory."""
+    return bool(prefix) and not prefix.endswith(b"/")
 
 
 def plan(_spec: TaskSpec, _processes: int, _env: WorkEnvironment) -> list[bytes]:
