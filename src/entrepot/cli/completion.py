@@ -6,6 +6,7 @@ import click
 
 from entrepot.model.errors import InternalError
 
+from .groups import Command
 from .terminal import out
 
 _HELP = """Print the completion script of SHELL.
@@ -19,7 +20,7 @@ For this shell only: eval "$(entrepot completion bash)".
 """
 
 
-@click.command("completion", help=_HELP)
+@click.command("completion", cls=Command, help=_HELP)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> int:

@@ -11,6 +11,7 @@ import click
 
 from .connection import print_check
 from .exits import OK, USAGE
+from .groups import Command
 from .reach import Check
 from .terminal import out_json
 from .words import count_text, size_text
@@ -21,7 +22,7 @@ EXTRAS = {"pyarrow": "parquet", "fsspec": "bridge", "gcsfs": "bridge", "sshfs": 
 _REMOTE_FS = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "lustre", "gpfs")
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("--state-dir", default="", envvar="ENTREPOT_STATE_DIR", metavar="DIR", help="Where runs are remembered.")
 @click.option("--offline", is_flag=True, help="Do not contact the stored endpoints.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
@@ -219,17 +220,18 @@ def leftovers(place: str) -> Iterator[Check]:
     from entrepot.model.location import parse_location
     from entrepot.model.task import END_STATES
     from entrepot.service import tasks
+    from entrepot.service.owner import is_running
     from entrepot.storage.posix.names import STAGING_PREFIX
 
     stopped = []
     destinations: set[bytes] = set()
     for task in tasks.list_tasks(place, 1000):
-        if task.state not in END_STATES and not tasks.is_running(task):
+        if task.state not in END_STATES and not is_running(task):
             stopped.append(task.id)
         location = parse_location(task.spec.destination)
         if location.is_file:
             destinations |= {location.prefix, os.path.dirname(location.prefix)}
-        if tasks.is_running(task) and location.is_file:
+        if is_running(task) and location.is_file:
             destinations -= {location.prefix, os.path.dirname(location.prefix)}
     if stopped:
         shown = ", ".join(stopped[:3]) + (" …" if len(stopped) > 3 else "")

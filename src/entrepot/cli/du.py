@@ -8,6 +8,7 @@ import click
 
 from entrepot.model.entry import Row
 
+from .groups import Command
 from .look import look_at
 from .places import PLACE
 from .terminal import out, out_json
@@ -24,7 +25,7 @@ _HELP = """Count entries and bytes below PLACE.
 """
 
 
-@click.command("du", help=_HELP)
+@click.command("du", cls=Command, help=_HELP)
 @click.argument("place", type=PLACE, default=".")
 @click.option("-d", "--depth", type=click.IntRange(min=0), default=0, metavar="N",
               help="A line for each directory down to level N.")  # fmt: skip

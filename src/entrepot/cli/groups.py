@@ -15,8 +15,21 @@ class Unknown(click.UsageError):
         self.hint = hint
 
 
+class Command(click.Command):
+    """A command whose complaints always know which command they are about."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as fault:
+            fault.ctx = fault.ctx or ctx
+            raise
+
+
 class Verbs(click.Group):
     """A click group whose complaint about an unknown verb names the nearest one."""
+
+    command_class = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -35,4 +48,6 @@ class Verbs(click.Group):
 def near(word: str, known: list[str], otherwise: str) -> str:
     """``did you mean …?``, or ``otherwise`` when nothing is close."""
     found = difflib.get_close_matches(word, known, n=2, cutoff=0.55)
+    if found and difflib.SequenceMatcher(None, word, found[0]).ratio() > 0.8:
+        found = found[:1]
     return f"did you mean {' or '.join(found)}?" if found else otherwise

@@ -9,6 +9,7 @@ import click
 
 from entrepot.model.entry import Evidence, Row
 
+from .groups import Command
 from .look import Level, Look, look_at
 from .places import PLACE
 from .terminal import out_json, out_lines
@@ -29,7 +30,7 @@ Listings of any size are streamed.
 """
 
 
-@click.command("ls", help=_HELP)
+@click.command("ls", cls=Command, help=_HELP)
 @click.argument("place", type=PLACE, default=".")
 @click.option("-l", "--long", is_flag=True, help="With time or etag, whichever the listing has.")
 @click.option("-r", "--recursive", is_flag=True, help="Everything below, not only one level.")

@@ -11,6 +11,7 @@ import click
 from entrepot.model.errors import UsageError
 from entrepot.model.options import PRESERVABLE, Compare, OnError, Symlinks, SyncOptions, Verify
 
+from .groups import Command
 from .terminal import warn
 from .values import BANDWIDTH, MOMENT, SHARE, SIZE
 
@@ -19,14 +20,15 @@ _FILTERS = ("include", "exclude", "filter_from")
 Decorator = Callable[[Any], Any]
 
 
-class OrderedFilters(click.Command):
+class OrderedFilters(Command):
     """A command that remembers the order of its filter options: the first rule that matches decides."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        left = super().parse_args(ctx, list(args))
         if not ctx.resilient_parsing:
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
             ctx.meta[_ORDER] = [param.name for param in order if param.name in _FILTERS]
-        return super().parse_args(ctx, args)
+        return left
 
 
 def _choice(values: tuple[str, ...]) -> click.Choice[str]:

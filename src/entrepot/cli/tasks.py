@@ -67,9 +67,9 @@ def _line(task: Task) -> str:
 
 def _state(task: Task) -> str:
     from entrepot.model.task import END_STATES, TaskState
-    from entrepot.service import tasks
+    from entrepot.service.owner import is_running
 
-    if task.state in END_STATES or task.state is TaskState.PAUSED or tasks.is_running(task):
+    if task.state in END_STATES or task.state is TaskState.PAUSED or is_running(task):
         return str(task.state)
     return "STOPPED"
 
@@ -191,12 +191,13 @@ def _raw(key: bytes) -> None:
 def cancel(task_id: str, state_dir: str) -> int:
     """Cancel a task and take away what it left half done."""
     from entrepot.service import tasks
+    from entrepot.service.owner import is_running
 
     task, _, _ = tasks.show_task(task_id, state_dir)
     state = tasks.cancel(task_id, state_dir, connections=connection_lookup(), trade=_trade_of(task))
     if str(state) == "CANCELLED":
         say(f"task {task_id} is cancelled")
-    elif tasks.is_running(task):
+    elif is_running(task):
         say(f"task {task_id} was told to stop")
     else:
         say(f"task {task_id} has ended already: {str(state).lower()}")
