@@ -141,8 +141,9 @@ def _learn_region(target: S3Target, headers: bytes, body: bytes) -> bool:
     region = errors.told_region(headers, body)
     if not region:
         region = _region_of_place(target, headers, body)
-    if not region or region == target.region:
+    if not region or region == target.region or region in target.tried_regions:
         return False
+    target.tried_regions.add(target.region)
     profiles.move(target, region)
     return True
 

@@ -28,6 +28,10 @@ PAUSES = (0.2, 0.6, 1.8)
 """Seconds between the tries of a control call that a busy or broken store refused."""
 
 
+_NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented", "MethodNotAllowed", "405", "501"})
+"""How servers say that a bucket has no open uploads, or that they keep no list of them."""
+
+
 class S3Store:
     """One location in a bucket. Not for several threads at once; every process opens its own."""
 
@@ -214,9 +218,13 @@ class S3Store:
             if marker is not None:
                 query += [("key-marker", marker[0]), ("upload-id-marker", marker[1])]
             former = marker
-            found, marker = documents.uploads(
-                self._ask("GET", query=query, verb="list").body, str(self.location)
-            )
+            try:
+                reply = self._ask("GET", query=query, verb="uploads")
+            except StoreError as fault:
+                if fault.code in _NO_UPLOADS:
+                    return
+                raise
+            found, marker = documents.uploads(reply.body, str(self.location))
             # Some servers answer with the uploads of the whole bucket, whatever the prefix.
             yield from ((key[cut:], upload, at) for key, upload, at in found if key.startswith(base))
             if marker is None or marker == former:

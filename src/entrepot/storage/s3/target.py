@@ -102,6 +102,8 @@ class S3Target:
     requester_pays: bool = False
     clock_offset: float = 0.0
     """Server time minus ours, in seconds; add it to the clock when signing (learned from Date)."""
+    tried_regions: set[str] = field(default_factory=set)
+    """Regions that were signed for and refused: redirects in circles end."""
     style: Literal["path", "virtual"] = "path"
     """The addressing style in use."""
     host: str = ""
