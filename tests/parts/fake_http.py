@@ -63,6 +63,8 @@ class Request:
     id: str = ""
     op: str = ""
     bucket: str = ""
+    virtual: bool = False
+    """The bucket stood in the Host header."""
     key: bytes = b""
     prefix: bytes = b""
     after: bytes = b""

@@ -63,6 +63,9 @@ def check_body(fake: FakeS3, request: Request) -> dict[str, str]:
 def refuse_quirks(fake: FakeS3, request: Request) -> None:
     """Refuse what the imitated vendor does not know."""
     quirks, headers = fake.quirks, request.headers
+    style = quirks.virtual_host if request.virtual else quirks.path_style
+    if style == "refuse" and request.bucket:
+        raise S3Error(403, "SecondLevelDomainForbidden", "address the bucket in the other style")
     if quirks.checksum_headers == "refuse" and any(
         h.startswith("x-amz-checksum-") or h in ("x-amz-sdk-checksum-algorithm", "x-amz-trailer") for h in headers
     ):

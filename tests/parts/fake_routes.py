@@ -31,7 +31,7 @@ def parse(fake: FakeS3, request: Request) -> None:
     host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
     path = decode_path(request.path)
     if host.endswith("." + fake.domain):
-        request.bucket, request.key = host[: -len(fake.domain) - 1], path[1:]
+        request.bucket, request.key, request.virtual = host[: -len(fake.domain) - 1], path[1:], True
     else:
         name, _, request.key = path[1:].partition(b"/")
         request.bucket = name.decode("utf-8", "replace")

@@ -309,13 +309,15 @@ class FakeS3(State):
             self.peak_in_flight = max(self.peak_in_flight, self._open.in_flight)
         reply = Reply(0, silent=True)
         try:
-            parse(self, request)
-            reply = self._answer(request, stream, sock)
+            try:
+                parse(self, request)
+                reply = self._answer(request, stream, sock)
+            finally:
+                self.requests.append(_logged(request, reply))  # before the client can know the reply
             go_on = sender.send(request, reply)
         finally:
             with self.lock:
                 self._open.in_flight -= 1
-                self.requests.append(_logged(request, reply))
         if reply.reset:
             hang_up(sock, reset=True)
         return go_on
@@ -351,6 +353,8 @@ class FakeS3(State):
                 reply = self._operate(request)
         except S3Error as error:
             reply = error.reply(request)
+        except ValueError as error:
+            reply = S3Error(400, "InvalidArgument", str(error)).reply(request)
         before = reply.body
         for action, call in matched:
             if action.after is not None:

@@ -31,6 +31,7 @@ class Quirks:
     """V1: NextMarker without a delimiter, too."""
     utf16_order: bool = False
     path_style: str = "accept"
+    """Refused by 403 SecondLevelDomainForbidden, as OSS does; ``virtual_host`` too."""
     virtual_host: str = "accept"
     checksum_headers: str = "accept"
     """accept, refuse or ignore."""
