@@ -37,15 +37,19 @@ class Engine:
 
     def run(self, cases: Iterable[Case]) -> list[Run]:
         """All cases, each group of neighbours on one server."""
-        for (name, keys, latency), group in groupby(cases, lambda c: (c.server, c.keys, c.latency_us)):
+        for (name, keys, latency), cases_of_group in groupby(cases, lambda c: (c.server, c.keys, c.latency_us)):
             self._loaded.clear()
+            group = list(cases_of_group)
             self._server = self._client = None
+            for case in group:
+                if case.server == "keys" and case.data:
+                    self.data.get(case.data)  # its files have to be older than the keys
             if not name:
-                self._group(list(group))
+                self._group(group)
                 continue
             with self._start(name, keys, latency) as server:
                 self._server, self._client = server, server.client()
-                self._group(list(group))
+                self._group(group)
         return self.results
 
     def _start(self, name: str, keys: str, latency_us: int) -> Server:
@@ -70,6 +74,8 @@ class Engine:
         if data and client and case.source == "s3" and case.server != "keys" and data.name not in self._loaded:
             load(client, data)
             self._loaded.add(data.name)
+        if case.kind == "noop-auto" and case.target == "fs" and isinstance(self._server, Lows3):
+            self.data.touch(case.data, self._server.generated_time)  # as a download leaves them
         for number in range(1 if case.once else self.settings.runs):
             for tool in self._tools(case):
                 self._one(case, tool, number, data)

@@ -168,8 +168,10 @@ class Lows3(Server):
         super().__init__(settings)
         self.flavour = flavour
         self._options = ["--keep", str(keep)]
+        # after all files that were written before: an upload has nothing to doubt
+        self.generated_time = int(time.time()) + 10
         if synthetic:
-            self._options += ["--synthetic", str(synthetic)]
+            self._options += ["--synthetic", str(synthetic), "--time", str(self.generated_time)]
         if latency_us:
             self._options += ["--latency-us", str(latency_us)]
         if flavour == "checksums":

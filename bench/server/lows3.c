@@ -7,7 +7,11 @@
  * and many GiB need no memory.
  *
  *   cc -O2 -o lows3 *.c -lssl -lcrypto
- *   lows3 [--port 9400] [--keep BYTES] [--latency-us N] [--checksums] [--synthetic N] [--tls CERT KEY] [--log-first]
+ *   lows3 [--port 9400] [--keep BYTES] [--latency-us N] [--checksums] [--synthetic N] [--time SECONDS]
+ *         [--tls CERT KEY] [--log-first]
+ *
+ * --synthetic N adds the buckets synthetic, synthetic2 (equal) and synthetic3 (other sizes and etags), which list N
+ * generated keys without holding them; their LastModified is --time.
  *
  * Speaks: buckets (list, create, head, delete, location); ListObjects v1 and v2 (prefix, delimiter, start-after,
  * continuation-token, max-keys, encoding-type); Put, Get (ranges, If-Match), Head, Delete, CopyObject;
@@ -31,7 +35,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-Settings settings = {.port = 9400, .keep = 1 << 20};
+Settings settings = {.port = 9400, .keep = 1 << 20, .time = 1767225600};
 
 /* ---- counters ---- */
 
@@ -109,7 +113,7 @@ static void usage(const char *what)
 {
     fprintf(stderr,
             "lows3: %s\nusage: lows3 [--port N] [--keep BYTES] [--latency-us N] [--checksums] [--synthetic N]\n"
-            "             [--tls CERT KEY] [--log-first]\n",
+            "             [--time SECONDS] [--tls CERT KEY] [--log-first]\n",
             what);
     exit(2);
 }
@@ -138,6 +142,8 @@ static SSL_CTX *read_options(int argc, char **argv)
                 settings.latency_us = number;
             else if (!strcmp(name, "--synthetic"))
                 settings.synthetic = number;
+            else if (!strcmp(name, "--time"))
+                settings.time = number;
             else
                 usage(name);
             i++;

@@ -196,7 +196,7 @@ bool parse_range(const char *range, uint64_t size, uint64_t *from, uint64_t *to)
 
 typedef struct {
     int port, epoll;
-    uint64_t keep, latency_us, synthetic;
+    uint64_t keep, latency_us, synthetic, time; /* time: LastModified of generated keys */
     bool checksums, log_first;
 } Settings;
 

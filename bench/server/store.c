@@ -195,7 +195,6 @@ void keys_refresh(void)
 /* ---- generated buckets: keys d00000/f00000000.bin, a thousand in each directory ---- */
 
 enum { GENERATED_KEY = 20, PER_DIRECTORY = 1000, GENERATED_SIZE = 100 };
-static const time_t generated_time = 1767225600; /* 2026-01-01 */
 
 int generated_bucket(const char *name)
 {
@@ -248,7 +247,7 @@ bool generated_object(int bucket, const char *key, Object *out)
         return false;
     memset(out, 0, sizeof *out);
     generated_row(bucket, i, &out->size, out->etag);
-    out->modified = generated_time;
+    out->modified = settings.time;
     out->crc = settings.checksums ? pattern_crc(0, out->size) : 0;
     return true;
 }
@@ -287,7 +286,7 @@ bool keys_at(const Keys *k, size_t place, Row *row)
         generated_row(k->generated, place, &row->size, etag);
         row->key = key;
         row->etag = etag;
-        row->modified = generated_time;
+        row->modified = settings.time;
         return true;
     }
     if (place >= sorted_count)
