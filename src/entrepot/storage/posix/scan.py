@@ -75,7 +75,9 @@ class Scanner:
     def scan(self, fd: int, prefix: bytes) -> Level:
         """Read the directory ``fd``, whose key is ``prefix``. OSErrors become problems."""
         level = Level()
-        bounded = self.after.startswith(prefix) or (self.until is not None and self.until.startswith(prefix))
+        bounded = (self.after != b"" and self.after.startswith(prefix)) or (
+            self.until is not None and self.until.startswith(prefix)
+        )
         try:
             if not bounded and self._scan_all(fd, prefix, level):
                 level.files.sort()
@@ -142,11 +144,15 @@ class Scanner:
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name.encode(_ENCODING, "surrogateescape")
+                directory = _is_directory(entry, follow)
                 if name[:1] == b"." and name.startswith((STAGING_PREFIX, _NFS)):
-                    if name.startswith(_NFS) and self._in_range(prefix, name):
-                        level.specials.append(Special(prefix + name, "nfs"))
-                    continue
-                if entry.is_dir(follow_symlinks=follow):
+                    if name.startswith(STAGING_PREFIX):
+                        continue
+                    if not directory:
+                        if self._in_range(prefix, name):
+                            level.specials.append(Special(prefix + name, "nfs"))
+                        continue
+                if directory:
                     name += b"/"
                 if not self._in_range(prefix, name):
                     continue
@@ -231,6 +237,13 @@ def problem(prefix: bytes, error: OSError) -> Problem:
 def replaced(key: bytes) -> Problem:
     """A file that became a directory, or the reverse, while it was listed."""
     return Problem(key, "vanished", f"{show(key)}: replaced while it was listed")
+
+
+def _is_directory(entry: os.DirEntry[str], follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:
+        return False
 
 
 def _broken_link(key: bytes, error: OSError) -> Problem:
