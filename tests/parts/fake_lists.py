@@ -88,7 +88,8 @@ def select(bucket: Bucket, prefix: bytes, after: bytes, delimiter: bytes, limit:
         if delimiter and after.endswith(delimiter) and after.startswith(prefix) and len(after) > len(prefix)
         else b""
     )
-    for row in bucket.rows(start, inclusive):
+    rows = bucket.rows(start, inclusive)
+    while (row := next(rows, None)) is not None:
         if not row.key.startswith(prefix):
             if bucket.sort_key is None:
                 break
@@ -104,6 +105,8 @@ def select(bucket: Bucket, prefix: bytes, after: bytes, delimiter: bytes, limit:
             break
         if common:
             page.prefixes.append(common)
+            if bucket.sort_key is None:  # jump over the rows below it
+                rows = bucket.rows(common[:-1] + bytes([common[-1] + 1]), True)
         else:
             page.rows.append(row)
         page.next = common or row.key

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from parts.fake_checks import checksum, qiniu_etag
 from parts.fake_http import Request, S3Error
 from parts.fake_objects import multipart_etag
-from parts.fake_store import Body, Bucket, Obj, SyntheticBucket, Upload, utf16_order
+from parts.fake_store import ORDERS, Body, Bucket, Obj, SyntheticBucket, Upload
 
 
 @dataclass(slots=True)
@@ -29,7 +29,8 @@ class Quirks:
     """Whether encoding-type=url writes a space as ``+`` (as S3 does) or ``%20``."""
     always_next_marker: bool = False
     """V1: NextMarker without a delimiter, too."""
-    utf16_order: bool = False
+    order: str = "bytes"
+    """bytes, utf16 (code units), or tree (directory by directory, as SeaweedFS)."""
     path_style: str = "accept"
     """Refused by 403 SecondLevelDomainForbidden, as OSS does; ``virtual_host`` too."""
     virtual_host: str = "accept"
@@ -71,8 +72,7 @@ class State:
         """A new empty bucket. With a ``region`` other than the server's, requests signed for another are
         refused with ``wrong_region``: 301 PermanentRedirect, 307 to ``bucket.redirect_to``, or 400."""
         bucket = Bucket(name, region=region, wrong_region=wrong_region, versioned=versioned)
-        if self.quirks.utf16_order:
-            bucket.set_order(utf16_order)
+        bucket.set_order(ORDERS[self.quirks.order])
         self.buckets[name] = bucket
         return bucket
 

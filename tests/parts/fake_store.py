@@ -154,6 +154,14 @@ def utf16_order(key: bytes) -> bytes:
     return key.decode("utf-8", "surrogateescape").encode("utf-16-be", "surrogatepass")
 
 
+def tree_order(key: bytes) -> bytes:
+    """The order of stores that walk directories (SeaweedFS): ``a/b`` before ``a-x`` and ``a.py``."""
+    return key.replace(b"/", b"\0")
+
+
+ORDERS: dict[str, SortKey | None] = {"bytes": None, "utf16": utf16_order, "tree": tree_order}
+
+
 class Bucket:
     """Objects by key, kept in order."""
 

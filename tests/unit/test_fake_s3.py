@@ -419,7 +419,7 @@ def test_fake_vendor_refusals(quirks: Quirks, call: str, arguments: dict[str, An
 
 def test_fake_vendor_listings() -> None:
     keys = ["a", "a b", "\uffee", "😀"]
-    with FakeS3(quirks=Quirks(utf16_order=True, max_keys=2, encoding_type=False)) as fake:
+    with FakeS3(quirks=Quirks(order="utf16", max_keys=2, encoding_type=False)) as fake:
         for key in keys:
             fake.put("box", key)
         s3 = client(fake)
@@ -428,6 +428,17 @@ def test_fake_vendor_listings() -> None:
         assert _all(s3.list_objects_v2, "", Bucket="box", StartAfter="a b") == ["a", "a b", "😀", "\uffee"]
         fake.quirks.list_v2 = "ignore"
         assert "NextContinuationToken" not in s3.list_objects_v2(Bucket="box")
+
+
+def test_fake_lists_like_a_tree() -> None:
+    keys = ["a", "a/b", "a/c", "a!", "a-x", "a.py", "a0"]
+    with FakeS3(quirks=Quirks(order="tree")) as fake:
+        for key in reversed(keys):
+            fake.put("box", key)
+        s3 = client(fake)
+        assert _all(s3.list_objects_v2, "", Bucket="box", MaxKeys=2) == keys
+        assert _all(s3.list_objects_v2, "", Bucket="box", StartAfter="a/c") == keys[3:]
+        assert _all(s3.list_objects_v2, "", Bucket="box", Prefix="a/", MaxKeys=1) == keys[1:3]
 
 
 def test_fake_vendor_etags_and_parts() -> None:
