@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from entrepot.ledger import shards, tasks
 from entrepot.ledger.database import Ledger
 from entrepot.ledger.ids import new_id
@@ -55,7 +57,7 @@ def assert_partition(ledger: Ledger, task_id: str, phase: str = "scan") -> None:
     rows = [row for row in shard_rows(ledger, task_id) if row.phase == phase]
     assert rows[0].low == b""
     assert rows[-1].high is None
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         assert one.high == other.low
     for row in rows:
         assert row.low <= row.cursor

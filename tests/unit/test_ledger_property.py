@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from ledger_parts import assert_counts_agree, assert_partition, make_task, port_of, progress_of, shard_rows
 
 from entrepot.ledger import shards
 from entrepot.ledger.database import open_ledger
 from entrepot.ledger.schema import shard as shard_table
 from entrepot.model.errors import LeaseLost
+from ledger_parts import assert_counts_agree, assert_partition, make_task, port_of, progress_of, shard_rows
 
 RUNNERS = ("r0", "r1", "r2")
 KEYS = [b"%02d" % i for i in range(60)]

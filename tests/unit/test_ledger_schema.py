@@ -68,7 +68,7 @@ def test_a_newer_schema_is_refused(tmp_path):
     open_ledger(str(path)).close()
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(UsageError, match="newer|does not know"):
+    with pytest.raises(UsageError, match="does not know"):
         open_ledger(str(path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ledger_parts import assert_counts_agree, assert_partition, make_task, port_of, progress_of, shard_rows
 
 from entrepot.ledger import events, journal, shards, tasks
 from entrepot.ledger.database import open_ledger
@@ -11,6 +10,7 @@ from entrepot.ledger.schema import shard
 from entrepot.model.errors import InternalError, LeaseLost
 from entrepot.model.shard import Doomed, Failure, Partial
 from entrepot.model.task import TaskState
+from ledger_parts import assert_counts_agree, assert_partition, make_task, port_of, progress_of, shard_rows
 
 
 @pytest.fixture

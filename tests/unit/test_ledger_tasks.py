@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ledger_parts import assert_counts_agree, make_task, port_of, progress_of
 
 from entrepot.ledger import events, shards, tasks
 from entrepot.ledger.database import open_ledger
@@ -12,6 +11,7 @@ from entrepot.ledger.schema import CHILDREN, task
 from entrepot.model.errors import UsageError
 from entrepot.model.task import END_STATES, TRANSITIONS, TaskState
 from entrepot.model.totals import Totals
+from ledger_parts import assert_counts_agree, make_task, port_of, progress_of
 
 
 @pytest.fixture

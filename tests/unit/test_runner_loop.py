@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from fake_trade import FakeSession, World, key_of
-from ledger_parts import assert_counts_agree, assert_partition, make_task, port_of, shard_rows
 
 from entrepot.ledger import tasks
 from entrepot.ledger.database import open_ledger
@@ -14,6 +12,8 @@ from entrepot.model.shard import Orders, Shard
 from entrepot.model.totals import Totals
 from entrepot.runner import loop
 from entrepot.work.environment import WorkEnvironment
+from fake_trade import FakeSession, World, key_of
+from ledger_parts import assert_counts_agree, assert_partition, make_task, port_of, shard_rows
 
 
 @pytest.fixture

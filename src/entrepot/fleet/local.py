@@ -31,9 +31,7 @@ class LocalFleet:
     ``joined`` gets (runner id, parent's end) of each new runner and owns that end from then on.
     """
 
-    def __init__(
-        self, main: Callable[[socket.socket], int], joined: Callable[[str, socket.socket], None]
-    ) -> None:
+    def __init__(self, main: Callable[[socket.socket], int], joined: Callable[[str, socket.socket], None]) -> None:
         self._main = main
         self._joined = joined
         self._children: dict[str, _Child] = {}
@@ -52,9 +50,7 @@ class LocalFleet:
         except OSError as error:
             ours.close()
             theirs.close()
-            raise InternalError(
-                f"no process could be started: {error.strerror}", hint="lower --processes"
-            ) from error
+            raise InternalError(f"no process could be started: {error.strerror}", hint="lower --processes") from error
         if pid == 0:
             self._be_child(parent, ours, theirs)
         theirs.close()

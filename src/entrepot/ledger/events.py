@@ -31,9 +31,7 @@ def append(connection: Connection, task_id: str, kind: str, text: str) -> None:
     connection.execute(insert(event).values(task_id=task_id, at=now(), kind=kind, text=clean(text)))
 
 
-def since(
-    connection: Connection, task_id: str, after: int = 0, limit: int = 100, kind: str = ""
-) -> list[Event]:
+def since(connection: Connection, task_id: str, after: int = 0, limit: int = 100, kind: str = "") -> list[Event]:
     """Events of a task after an id, oldest first."""
     query = select(event).where(event.c.task_id == task_id, event.c.id > after)
     if kind:

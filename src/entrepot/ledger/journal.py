@@ -50,9 +50,7 @@ def add_failures(
         return
     at = connection.execute(select(now())).scalar()
     connection.execute(insert(failure), [_failure_row(task_id, phase, f, at) for f in kept])
-    connection.execute(
-        update(task).where(task.c.id == task_id).values(failure_rows=task.c.failure_rows + len(kept))
-    )
+    connection.execute(update(task).where(task.c.id == task_id).values(failure_rows=task.c.failure_rows + len(kept)))
 
 
 def _failure_row(task_id: str, phase: str, found: Failure, at: Any) -> dict[str, Any]:
@@ -68,9 +66,7 @@ def _failure_row(task_id: str, phase: str, found: Failure, at: Any) -> dict[str,
     }
 
 
-def failures(
-    connection: Connection, task_id: str, limit: int = 100, before: int = 0
-) -> tuple[list[Failure], int]:
+def failures(connection: Connection, task_id: str, limit: int = 100, before: int = 0) -> tuple[list[Failure], int]:
     """Failed entries, latest first, and the id to continue ``before`` (0 = no more)."""
     query = select(failure).where(failure.c.task_id == task_id).order_by(failure.c.id.desc()).limit(limit)
     if before:

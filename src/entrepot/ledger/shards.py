@@ -198,9 +198,7 @@ def _keep(connection: Connection, warning_rows: int, row: Row[Any], said: Progre
 
 
 def _count(connection: Connection, task_id: str, delta: Totals, entries: int, late: int) -> None:
-    values: dict[str, Any] = {
-        name: task.c[name] + getattr(delta, name) for name in FIELDS if getattr(delta, name)
-    }
+    values: dict[str, Any] = {name: task.c[name] + getattr(delta, name) for name in FIELDS if getattr(delta, name)}
     if entries:
         values["destination_entries"] = task.c.destination_entries + entries
     if late:

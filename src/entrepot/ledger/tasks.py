@@ -152,9 +152,7 @@ def transition(connection: Connection, task_id: str, to: TaskState, reason: str 
 
     Raises UsageError for a way that the table does not have; nothing is changed then.
     """
-    row = connection.execute(
-        select(task.c.state, task.c.started).where(task.c.id == task_id).with_for_update()
-    ).first()
+    row = connection.execute(select(task.c.state, task.c.started).where(task.c.id == task_id).with_for_update()).first()
     if row is None:
         raise UsageError(f"no task {task_id}", hint="entrepot task list shows what there is")
     state = TaskState(row.state)
@@ -190,9 +188,7 @@ def _task(row: Row[Any]) -> Task:
     values = row._mapping
     return Task(
         id=values["id"],
-        spec=TaskSpec(
-            cast(TaskKind, values["kind"]), values["source"], values["destination"], values["options"]
-        ),
+        spec=TaskSpec(cast(TaskKind, values["kind"]), values["source"], values["destination"], values["options"]),
         spec_hash=values["spec_hash"],
         source=(values["source_place"], values["source_prefix"]),
         destination=(values["destination_place"], values["destination_prefix"]),
@@ -228,9 +224,7 @@ def active(connection: Connection) -> list[Task]:
 def resumable(connection: Connection, spec_hash: str) -> Task | None:
     """The youngest unfinished task of the same request: not ended, or stopped with ranges left to do."""
     open_range = (
-        select(shard.c.id)
-        .where(shard.c.task_id == task.c.id, shard.c.state.in_(("queued", "leased")))
-        .exists()
+        select(shard.c.id).where(shard.c.task_id == task.c.id, shard.c.state.in_(("queued", "leased"))).exists()
     )
     unfinished = or_(
         task.c.state.in_((*ACTIVE, TaskState.PAUSED.value)),

@@ -74,9 +74,7 @@ def run(
 
 
 class _Loop:
-    def __init__(
-        self, session: Session, port: RunnerPort, clock: Callable[[], float], heartbeat: float
-    ) -> None:
+    def __init__(self, session: Session, port: RunnerPort, clock: Callable[[], float], heartbeat: float) -> None:
         self.session = session
         self.port = port
         self.clock = clock

@@ -30,9 +30,7 @@ def live(pipe: socket.socket, bell: Bell, make_session: SessionMaker) -> int:
     return 0 if last.error is None and not last.text else 1
 
 
-def _work(
-    port: PipePort, bell: Bell, make_session: Callable[[], Session], alive: Callable[[], bool]
-) -> Farewell:
+def _work(port: PipePort, bell: Bell, make_session: Callable[[], Session], alive: Callable[[], bool]) -> Farewell:
     try:
         session = make_session()
         _calm_collector()
@@ -42,7 +40,7 @@ def _work(
                 raise PipeClosed("the parent process is gone")
         except EntrepotError as error:
             if not isinstance(error, PipeClosed):
-                _last_checkpoint(session, port)
+                _abandon(session)
             raise
         session.close()
         return Farewell("stopped" if outcome else "")
@@ -56,17 +54,17 @@ def _work(
 
 def _calm_collector() -> None:
     """What lives now lives to the end; a hot loop of short-lived tuples needs few collections."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
-def _last_checkpoint(session: Session, port: PipePort) -> None:
-    """The session cannot go on (no space, no permission): keep what it did; a second fault is ignored."""
+def _abandon(session: Session) -> None:
+    """The session cannot go on (no space, no permission). What it said last in the ledger stands.
+
+    There is no checkpoint from here: between two statements of a failed poll its figures may not agree.
+    """
     try:
-        port.report(*session.progress(), session.stats())
+        session.drain("pause")
         session.close()
-    except PipeClosed:
-        raise
     except Exception:
         return

@@ -18,7 +18,7 @@ from entrepot.model.options import SyncOptions
 from entrepot.model.shard import Phase
 from entrepot.model.task import TaskSpec
 
-from .owner import is_alive, this_process
+from .owner import is_running, this_process
 from .trade import Preflight
 
 _PACE = (
@@ -83,7 +83,7 @@ def claim(
     cuts = plan() if fresh else []
     with ledger.write() as connection:
         earlier = None if options.dry_run else tasks.resumable(connection, key)
-        if earlier is not None and is_alive(earlier):
+        if earlier is not None and is_running(earlier):
             raise GuardError(
                 f"already running as task {earlier.id}, pid {earlier.owner.pid}",
                 hint="wait for it, or stop it with Ctrl-C there",
@@ -111,7 +111,7 @@ def _refuse_overlap(connection: Connection, wanted: tasks.Place, own: str) -> No
     for other in tasks.active(connection):
         if other.id == own or SyncOptions.from_json(other.spec.options).dry_run:
             continue
-        if other.spec.kind != "verify" and overlaps(other.destination, wanted) and is_alive(other):
+        if other.spec.kind != "verify" and overlaps(other.destination, wanted) and is_running(other):
             raise GuardError(
                 f"task {other.id} (pid {other.owner.pid}) is writing to {other.spec.destination}, "
                 "which overlaps this destination",

@@ -22,6 +22,7 @@ from .watch import Watch
 SNAPSHOT_EVERY = 0.25
 BEAT_EVERY = 1.0
 DRAIN_SECONDS = 10.0
+LEAVE_SECONDS = 5.0
 RESTART_PAUSE = 0.1
 _STATE_AFTER = {"pause": TaskState.PAUSED, "cancel": TaskState.CANCELLED}
 
@@ -66,10 +67,12 @@ class Conductor:
         next_shot = next_beat = self._clock()
         while self._end is None or self._server.runners:
             now = self._clock()
+            # A runner that hangs holds up neither its ranges (their leases end) nor the look for what is next.
+            due = now >= next_shot
             if now >= next_beat:
                 next_beat = now + BEAT_EVERY
                 self._beat()
-            if now >= next_shot:
+            if due:
                 next_shot = now + SNAPSHOT_EVERY
                 shot = self._look()
                 on_snapshot(shot)
@@ -78,7 +81,7 @@ class Conductor:
             self._hear_farewells()
             self._heed_interrupts()
             self._replace_the_dead()
-            if self._end is None and self._all_idle():
+            if self._end is None and (due or self._all_idle()):
                 self._move_on()
             if self._clock() >= self._kill_at:
                 self._kill()
@@ -92,7 +95,7 @@ class Conductor:
         return self._server.hungry() == len(self._server.runners)
 
     def _move_on(self) -> None:
-        """Every runner is idle: see whether the phase is over, and what follows."""
+        """See whether the phase is over, and what follows."""
         with self._ledger.write() as connection:
             if phases.open_shards(connection, self._task_id):
                 return
@@ -110,7 +113,7 @@ class Conductor:
                 tasks.transition(connection, self._task_id, self._end, self._reason)
         if self._end is not None:
             self._restart_at.clear()
-            self._kill_at = self._clock() + DRAIN_SECONDS
+            self._kill_at = self._clock() + LEAVE_SECONDS
         self._server.wake()
 
     def _stop(self, order: str, end: TaskState, reason: str) -> None:

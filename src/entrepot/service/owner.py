@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from entrepot.ledger.tasks import Owner, Task
+from entrepot.ledger.tasks import ACTIVE, Owner, Task
 
 SILENCE = 30.0
 """Seconds without a sign after which an owner that cannot be looked at counts as dead."""
@@ -33,6 +33,11 @@ def is_alive(task: Task) -> bool:
         if start or os.path.exists("/proc/self/stat"):
             return bool(start) and start == owner.start
     return task.owner_age is not None and task.owner_age < SILENCE
+
+
+def is_running(task: Task) -> bool:
+    """Whether a live process drives the task now."""
+    return task.state in ACTIVE and is_alive(task)
 
 
 def _host() -> str:

@@ -55,8 +55,7 @@ def check_deletes(task: Task, count: int, options: SyncOptions) -> None:
         )
     if options.delete_max_count and count > options.delete_max_count:
         raise GuardError(
-            f"refused to delete {count:,} entries of {task.spec.destination}: "
-            f"the cap is {options.delete_max_count:,}",
+            f"refused to delete {count:,} entries of {task.spec.destination}: the cap is {options.delete_max_count:,}",
             hint="look with --dry-run; if they should go, raise --delete-max-count",
         )
     present = max(task.destination_entries, count)

@@ -18,7 +18,7 @@ from entrepot.model.shard import Failure
 from entrepot.model.task import END_STATES, TaskState
 from entrepot.work.environment import WorkEnvironment
 
-from .owner import is_alive, this_process
+from .owner import is_running, this_process
 from .statedir import ledger_place, state_directory
 from .trade import Trade, transfer_trade
 
@@ -49,18 +49,11 @@ def show_task(task_id: str, state_dir: str = "") -> tuple[Task, dict[str, int], 
         return task, counts, events.since(connection, task_id, limit=1000)
 
 
-def task_failures(
-    task_id: str, state_dir: str = "", limit: int = 100, before: int = 0
-) -> tuple[list[Failure], int]:
+def task_failures(task_id: str, state_dir: str = "", limit: int = 100, before: int = 0) -> tuple[list[Failure], int]:
     """Failed entries of a task, latest first, and the mark to continue ``before`` (0: no more)."""
     with closing(_open(state_dir)) as ledger, ledger.read() as connection:
         tasks.read(connection, task_id)
         return journal.failures(connection, task_id, limit, before)
-
-
-def is_running(task: Task) -> bool:
-    """Whether a live process drives the task now."""
-    return task.state in tasks.ACTIVE and is_alive(task)
 
 
 def forget_old(state_dir: str = "", days: float = 30.0) -> int:
@@ -124,9 +117,7 @@ def _undo(
     """Let a session without any range take away what earlier runs left."""
     runner_id = new_id()
     port = DirectPort(ledger, task.id, runner_id)
-    surroundings = WorkEnvironment(
-        task_id=task.id, runner_id=runner_id, state_dir=state_dir, connection=connections
-    )
+    surroundings = WorkEnvironment(task_id=task.id, runner_id=runner_id, state_dir=state_dir, connection=connections)
     session = trade.open_session(task.spec, port, surroundings)
     try:
         session.drain("cancel")
