@@ -199,8 +199,8 @@ class Sender:
     def send(self, request: Request, reply: Reply) -> bool:
         if reply.silent:
             return False
-        if reply.stall_seconds and reply.stall_at < 0:
-            self.wait(reply.stall_seconds)
+        if reply.stall_seconds and reply.stall_at < 0 and self.wait(reply.stall_seconds):
+            return False
         head = self._head(request, reply)
         if request.method == "HEAD" or reply.status in (204, 304):
             self.sock.sendall(head)
@@ -244,7 +244,8 @@ class Sender:
             if 0 <= reply.stall_at < sent + len(piece) and reply.stall_seconds:
                 split = max(0, reply.stall_at - sent)
                 self._write(piece[:split], reply)
-                self.wait(reply.stall_seconds)
+                if self.wait(reply.stall_seconds):
+                    return False
                 reply.stall_seconds = 0.0
                 piece, sent = piece[split:], sent + split
             if 0 <= reply.cut_at <= sent + len(piece):
