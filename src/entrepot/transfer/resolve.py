@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from hashlib import md5
 from typing import Protocol
 
-from crc32c import crc32c
+from entrepot.storage.crc32c import crc32c
 
 from entrepot.model.entry import Info, Row
 from entrepot.model.errors import NotFoundError, StoreError
