@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import time
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_objects_go_through_the_lane(server: S3Server, bucket_name: str) -> None
     store.close()
 
 
+ODD_ORDER = (b"a b", b"a-b/x", b"a.txt", b"a/1", b"a/2", b"a0", b"b/c.txt", b"b/c/d", b"b/c0")
+
+
+def test_pages_come_in_the_order_of_bytes(server: S3Server, bucket_name: str) -> None:
+    """Case 14, also on a server that sorts directories by their bare names."""
+    server.make_bucket(bucket_name)
+    for key in ODD_ORDER:
+        assert server.client().put(bucket_name, b"t/" + key, key) == 200
+    store = store_at(server, f"s3://{bucket_name}/t/")
+    store.check()
+    for after in (b"", b"a", b"a.", b"a.txt", b"a/", b"a/1", b"a0", b"b/c/", b"b/c0"):
+        pages = list(store.pages(after, "etag"))
+        assert [row[0] for page in pages for row in page.rows] == [key for key in ODD_ORDER if key > after]
+        assert [page.last for page in pages] == [False] * (len(pages) - 1) + [True]
+    assert {row[1] for page in store.pages(b"b/c/", "etag") for row in page.rows} == {
+        hashlib.md5(b"b/c/d").hexdigest().encode(),
+        hashlib.md5(b"b/c0").hexdigest().encode(),
+    }
+    store.close()
+
+
 def test_buckets_are_created_only_when_asked(server: S3Server, bucket_name: str) -> None:
     store = store_at(server, f"s3://{bucket_name}/")
     with pytest.raises(model.NotFoundError):
@@ -154,8 +176,8 @@ def test_buckets_are_created_only_when_asked(server: S3Server, bucket_name: str)
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("seaweed", ("crc32c", True, True, True, False)),
-        ("rclone_s3", ("", False, True, False, False)),
+        ("seaweed", ("crc32c", True, True, True, False, False, False)),
+        ("rclone_s3", ("", False, True, False, False, True, True)),
     ],
 )
 def test_the_full_probe_records_what_the_server_does(
@@ -170,7 +192,7 @@ def test_the_full_probe_records_what_the_server_does(
     profile = store.target.profile
     found = (
         profile.checksum, profile.checksum_checked, profile.etag_is_md5, profile.put_conditional,
-        profile.double_slash,
+        profile.double_slash, profile.ordered, profile.start_after,
     )  # fmt: skip
     assert found == expected
     assert findings["start after a key"] == "yes"

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entrepot.model.connection import Connection
-from entrepot.model.errors import UnexpectedReplyError
+from entrepot.model.entry import Row
+from entrepot.model.errors import CorruptError, UnexpectedReplyError
 from entrepot.model.secret import Secret
 from entrepot.storage.s3 import documents
 from entrepot.storage.s3.learn import learn, observe_listing
 from entrepot.storage.s3.probe import FACTS_AGE, Facts
 from entrepot.storage.s3.profiles import recognise, resolve
 from entrepot.storage.s3.target import Credentials, S3Target
+from entrepot.storage.s3.walk import walk
 
 
 def target(provider: str = "generic", endpoint: str = "http://store.example.org") -> S3Target:
@@ -175,6 +180,40 @@ def test_servers_are_recognised_by_name() -> None:
     amazon = target("s3", "").profile
     recognise(amazon, "MinIO")
     assert amazon.provider == "s3"
+
+
+# -- walks of stores that sort directories by their bare names
+
+names = st.text("a-./0b", min_size=1, max_size=3).filter(lambda name: "/" not in name)
+paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: "/".join(parts).encode())
+
+
+def levels_of(keys: set[bytes], page: int) -> Callable[[bytes], Iterator[tuple[list[Row], list[bytes]]]]:
+    """One level at a time, ``page`` names a page, in the order of bare names."""
+
+    def levels(prefix: bytes) -> Iterator[tuple[list[Row], list[bytes]]]:
+        below = [key[len(prefix) :] for key in keys if key.startswith(prefix)]
+        found = {(name.partition(b"/")[0], b"/" in name) for name in below}
+        order = sorted(found)
+        for start in range(0, max(1, len(order)), page):
+            some = order[start : start + page]
+            rows: list[Row] = [(prefix + name, b"e", 1) for name, is_directory in some if not is_directory]
+            yield rows, [prefix + name + b"/" for name, is_directory in some if is_directory]
+
+    return levels
+
+
+@given(st.sets(paths, max_size=25), st.integers(1, 4), paths | st.just(b""))
+def test_a_walk_gives_every_key_once_in_the_order_of_bytes(keys: set[bytes], page: int, after: bytes) -> None:
+    """Case 14."""
+    pages = list(walk(levels_of(keys, page), after))
+    assert [row[0] for found in pages for row in found.rows] == sorted(key for key in keys if key > after)
+    assert pages[-1].last
+
+
+def test_a_walk_refuses_levels_without_order() -> None:
+    with pytest.raises(CorruptError, match="out of order"):
+        list(walk(lambda prefix: iter([([(b"b", b"", 1)], []), ([(b"a", b"", 1)], [])])))
 
 
 # -- facts

@@ -332,6 +332,9 @@ class Capabilities:
     start_after: bool = True
     """False: listings can only go from the start (no range splitting)."""
     lists_mtime: bool = True
+    ordered: bool = True
+    """False: keys do not come in byte order (nor does start-after mean it): only ``pages`` and ``children`` can
+    be trusted, which walk such a store level by level."""
 
 
 class Lane(Protocol):
@@ -371,7 +374,11 @@ class Store(Protocol):
     """An opened location: blocking calls for control, and the way to a lane."""
 
     location: Location
-    caps: Capabilities
+
+    @property
+    def caps(self) -> Capabilities:
+        """What the store can do, as far as it is known by now."""
+        ...
 
     def check(self) -> None:
         """Raise NotFoundError or ForbiddenError with a clear message if the bucket cannot be used."""

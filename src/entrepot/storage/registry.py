@@ -11,9 +11,7 @@ from .base import Store
 BRIDGE_PROVIDERS = frozenset({"gcs", "webdav", "sftp", "hdfs"})
 
 
-def open_store(
-    location: Location, connection: Connection | None = None, *, state_dir: str | None = None
-) -> Store:
+def open_store(location: Location, connection: Connection | None = None, *, state_dir: str | None = None) -> Store:
     """The store of ``location``; sends nothing yet.
 
     ``connection`` is the stored one for ``NAME:…`` locations; without it endpoint and keys come from the
@@ -41,9 +39,7 @@ def _kind(location: Location, connection: Connection | None) -> str:
                 hint=f"store it: entrepot connection add {location.connection}",
             )
         if not location.bucket and connection.provider not in BRIDGE_PROVIDERS:
-            raise UsageError(
-                f"{location}: no bucket named", hint=f"write {location.connection}:BUCKET/prefix"
-            )
+            raise UsageError(f"{location}: no bucket named", hint=f"write {location.connection}:BUCKET/prefix")
         if connection.provider == "azure":
             return "azure"
         return "bridge" if connection.provider in BRIDGE_PROVIDERS else "s3"
@@ -74,7 +70,7 @@ def _s3(location: Location, connection: Connection | None, state_dir: str | None
 def _azure(location: Location, connection: Connection | None) -> Store:
     from .azure.store import AzureStore
 
-    store: Store = AzureStore(location, connection)
+    store: Store = AzureStore.open(location, connection)
     return store
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from entrepot.model.entry import Row
 from entrepot.model.errors import UnexpectedReplyError
-from entrepot.storage.base import Part
+from entrepot.storage.base import Columns, Part
 
 _CONTENTS = re.compile(rb"<Contents>(.*?)</Contents>", re.DOTALL)
 _PREFIXES = re.compile(rb"<CommonPrefixes>(.*?)</CommonPrefixes>", re.DOTALL)
@@ -29,14 +29,15 @@ class Level:
     """Continuation token (V2) or marker (V1) of the next page; empty at the end."""
 
 
-def level(body: bytes, *, v1: bool, subject: str) -> Level:
+def level(body: bytes, *, v1: bool, subject: str, columns: Columns = "mtime") -> Level:
     """A listing with a delimiter. Raises UnexpectedReplyError for a document that is cut."""
     expect(body, b"ListBucketResult", subject)
     encoded = is_encoded(body)
     rows: list[Row] = []
     for found in _CONTENTS.finditer(body):
         piece = found.group(1)
-        rows.append((_key(piece, b"Key", encoded), _time_ns(piece), int(element(piece, b"Size") or 0)))
+        evidence = _time_ns(piece) if columns == "mtime" else _etag(piece)
+        rows.append((_key(piece, b"Key", encoded), evidence, int(element(piece, b"Size") or 0)))
     prefixes = [_key(found.group(1), b"Prefix", encoded) for found in _PREFIXES.finditer(body)]
     page = Level(rows, prefixes)
     if element(body, b"IsTruncated").lower() == b"true":
@@ -79,7 +80,7 @@ def parts(body: bytes, subject: str) -> tuple[list[Part], str]:
         Part(
             int(element(piece.group(1), b"PartNumber")),
             int(element(piece.group(1), b"Size") or 0),
-            _text(piece.group(1), b"ETag").strip('"').encode(),
+            _etag(piece.group(1)),
             _crc32c(piece.group(1)),
         )
         for piece in _PART.finditer(body)
@@ -131,6 +132,10 @@ def _key(piece: bytes, name: bytes, encoded: bool) -> bytes:
 
 def _text(piece: bytes, name: bytes) -> str:
     return unescape(element(piece, name).decode("utf-8", "replace"))
+
+
+def _etag(piece: bytes) -> bytes:
+    return _text(piece, b"ETag").strip('"').encode()
 
 
 def _time_ns(piece: bytes, name: bytes = b"LastModified") -> int:

@@ -44,6 +44,7 @@ _PROFILE_FACTS: dict[str, tuple[object, ...]] = {
     "put_conditional": _YES_NO,
     "payload": ("unsigned", "signed"),
     "double_slash": (True, False, None),
+    "ordered": _YES_NO,
 }
 
 
@@ -190,9 +191,9 @@ def _start_after(exchange: Exchange, prefix: bytes) -> Finding:
     if not first:
         return Finding("start after a key", "unknown: no object to try it on")
     second = _first_key(list_one(exchange, prefix, after=first).body)
-    profile.start_after = second != first
-    result = "yes" if profile.start_after else "ignored: large listings cannot be split"
-    return Finding("start after a key", result, profile.start_after)
+    honoured = second != first
+    profile.start_after = honoured and profile.ordered
+    return Finding("start after a key", "yes" if honoured else "ignored: listings cannot be split", honoured)
 
 
 def _write(exchange: Exchange, key: bytes) -> Iterator[Finding]:
@@ -226,6 +227,7 @@ def _checks(exchange: Exchange, key: bytes) -> Iterator[Finding]:
     whole = ranged.body == BODY[2:6]
     yield Finding("ranged read", f"{'yes' if whole else 'no'} (HTTP {ranged.status})", whole)
     yield _double_slash(exchange, key)
+    yield _order(exchange, key)
 
 
 def _checksum(exchange: Exchange, key: bytes) -> Finding:
@@ -251,6 +253,23 @@ def _double_slash(exchange: Exchange, key: bytes) -> Finding:
     finally:
         exchange.send("DELETE", odd)
     return Finding("keys with //", "kept" if profile.double_slash else "changed", profile.double_slash)
+
+
+def _order(exchange: Exchange, key: bytes) -> Finding:
+    """Is ``x-y`` listed before ``x/y``, as the bytes say?"""
+    profile = exchange.target.profile
+    base = key + b"-o"
+    try:
+        for end in (b"/1", b"-1"):
+            _put(exchange, base + end, {})
+        profile.ordered = _first_key(list_one(exchange, base).body) == base + b"-1"
+    finally:
+        for end in (b"/1", b"-1"):
+            exchange.send("DELETE", base + end)
+    if profile.ordered:
+        return Finding("order of listings", "by bytes")
+    profile.start_after = False
+    return Finding("order of listings", "by directory: read level by level", False)
 
 
 def _content_md5(exchange: Exchange, key: bytes) -> Finding:

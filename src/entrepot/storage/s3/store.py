@@ -20,6 +20,7 @@ from .learn import learn
 from .probe import Facts, Finding, first_listing, probe
 from .profiles import PROVIDERS, resolve
 from .target import Profile, S3Target
+from .walk import walk
 
 if TYPE_CHECKING:
     from entrepot.storage.wire.reactor import Reactor
@@ -40,7 +41,6 @@ class S3Store:
         self.target = target
         self._facts = Facts(state_dir, target)
         self._facts.load(target)
-        self.caps = capabilities(target.profile)
         self._exchange = Exchange(target)
         self._reactor: Reactor | None = None
         self._lane: Lane | None = None
@@ -50,6 +50,11 @@ class S3Store:
     def open(cls, location: Location, connection: Connection, *, state_dir: str | None = None) -> S3Store:
         """The store of ``location`` through ``connection``; sends nothing yet."""
         return cls(location, resolve(connection, location.bucket), state_dir=state_dir)
+
+    @property
+    def caps(self) -> Capabilities:
+        """What the endpoint can do, as far as it is known by now."""
+        return capabilities(self.target.profile)
 
     # -- the place
 
@@ -76,7 +81,6 @@ class S3Store:
 
     def remember(self) -> None:
         """Keep for the next run what the endpoint has shown so far (a small file in the state directory)."""
-        self.caps = capabilities(self.target.profile)
         self._facts.save(self.target)
 
     def probe(self, *, write: bool = False) -> Iterator[Finding]:
@@ -102,7 +106,7 @@ class S3Store:
         """Open a lane; see :class:`~entrepot.storage.base.Store`."""
         from .lane import S3Lane
 
-        lane: Lane = S3Lane(self.target, self.location.prefix, reactor, options)
+        lane: Lane = S3Lane(self.target, reactor=reactor, options=options, prefix=self.location.prefix)
         return lane
 
     def close(self) -> None:
@@ -165,6 +169,9 @@ class S3Store:
 
     def pages(self, after: bytes = b"", columns: Columns = "mtime") -> Iterator[Page]:
         """All rows after ``after``, sorted, page by page."""
+        if not self.target.profile.ordered:
+            yield from walk(lambda prefix: self._level(prefix, columns), after)
+            return
         token = b""
         while True:
             op = List(after, token, columns, _nothing)
@@ -179,6 +186,9 @@ class S3Store:
 
     def children(self, prefix: bytes) -> Iterator[tuple[list[Row], list[bytes]]]:
         """One level: (rows with mtimes, sub-prefixes ending in ``/``) per page."""
+        return self._level(prefix, "mtime")
+
+    def _level(self, prefix: bytes, columns: Columns) -> Iterator[tuple[list[Row], list[bytes]]]:
         base, cut = self.location.prefix + prefix, len(self.location.prefix)
         profile, mark = self.target.profile, b""
         while True:
@@ -198,7 +208,7 @@ class S3Store:
             if profile.list_v1 != v1:
                 mark = b""
                 continue
-            page = documents.level(reply.body, v1=v1, subject=str(self.location))
+            page = documents.level(reply.body, v1=v1, subject=str(self.location), columns=columns)
             rows = [(key[cut:], evidence, size) for key, evidence, size in page.rows]
             yield rows, [name[cut:] for name in page.prefixes]
             if not page.next or page.next == mark:
@@ -355,6 +365,7 @@ def capabilities(profile: Profile) -> Capabilities:
         copy_max=profile.copy_max,
         key_max=profile.key_max,
         start_after=profile.start_after,
+        ordered=profile.ordered,
     )
 
 

@@ -42,6 +42,9 @@ class Profile:
     """Ask for ``encoding-type=url`` in listings (a reply says whether it was honoured)."""
     start_after: bool = True
     """``start-after`` (V2) or ``marker`` (V1) with a key that need not exist is honoured."""
+    ordered: bool = True
+    """Listings come in the byte order of keys. False: only within one level, directories by their bare names;
+    then ``start_after`` must be False too, because it would skip keys without a trace."""
     list_max: int = 1000
     checksum: Checksum = "crc32c"
     """``x-amz-checksum-*`` header that the endpoint accepts on PUT; empty: send none.
