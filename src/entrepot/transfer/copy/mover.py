@@ -74,17 +74,21 @@ class Mover(Protocol):
 class LaneMover:
     """Base of the movers whose operations are pulled by ``lane``. Subclasses say how one job begins."""
 
+    held_max = 1 << 62
+    """Bytes of bodies that may be held at once; a mover that holds bodies sets it."""
+
     def __init__(self, lane: Lane, journal: Journal, part_threshold: int) -> None:
         self.lane = lane
         self.journal = journal
         self.part_threshold = part_threshold
         self.open = 0
+        self.held = 0
         self.stopping = ""
         self.parted: list[Parted] = []
+        self._batch = Batch(b"")
+        self._rows: deque[Row] = deque()
         self._pending: deque[tuple[Batch, deque[Row]]] = deque()
-        self._again: deque[Job] = deque()
-        self._waiting_large: deque[Job] = deque()
-        self._backlog = 0
+        self._large: deque[Job] = deque()
 
     # -- what subclasses fill in -----------------------------------------------------------------------------------
 
@@ -96,61 +100,58 @@ class LaneMover:
         """A parted transfer of ``job``."""
         raise NotImplementedError
 
-    def room(self) -> bool:
-        """False while bytes held for the other side leave no room for another read."""
-        return True
-
     # -- the pull --------------------------------------------------------------------------------------------------
 
     def feed(self) -> Op | None:
         """The next operation for the lane."""
-        if not self.room():
+        if self.held >= self.held_max:
             return None
-        for parted in self.parted:
-            op = parted.next_op()
+        if self.parted or self._large:
+            op = self._feed_large()
             if op is not None:
                 return op
         if self.stopping:
             return None
-        while (job := self._next()) is not None:
-            if job.size > self.part_threshold:
+        rows = self._rows
+        while True:
+            if not rows:
+                if not self._pending:
+                    return None
+                self._batch, self._rows = self._pending.popleft()
+                rows = self._rows
+                if self._batch.dropped:
+                    rows.clear()
+                continue
+            key, evidence, size = rows.popleft()
+            job = Job(key, evidence, size, self._batch)
+            if size > self.part_threshold:
                 op = self._start_large(job)
             else:
-                op = self._start(job)
+                try:
+                    op = self.begin(job)
+                except StoreError as error:
+                    job.batch.failed(job, error)
+                    continue
+                if op is not None:
+                    self.open += 1
+            if op is not None:
+                return op
+
+    def _feed_large(self) -> Op | None:
+        """A part of what is in motion, or the beginning of a large object that waited."""
+        for parted in self.parted:
+            op = parted.next_op()
+            if op is not None:
+                return op
+        while self._large and len(self.parted) < PARTED_AT_ONCE and not self.stopping:
+            op = self._start_large(self._large.popleft())
             if op is not None:
                 return op
         return None
 
-    def _next(self) -> Job | None:
-        if self._waiting_large and len(self.parted) < PARTED_AT_ONCE:
-            return self._waiting_large.popleft()
-        if self._again:
-            return self._again.popleft()
-        pending = self._pending
-        while pending:
-            batch, rows = pending[0]
-            if batch.dropped or not rows:
-                self._backlog -= len(rows)
-                pending.popleft()
-                continue
-            key, evidence, size = rows.popleft()
-            self._backlog -= 1
-            return Job(key, evidence, size, batch)
-        return None
-
-    def _start(self, job: Job) -> Op | None:
-        try:
-            op = self.begin(job)
-        except StoreError as error:
-            job.batch.failed(job, error)
-            return None
-        if op is not None:
-            self.open += 1
-        return op
-
     def _start_large(self, job: Job) -> Op | None:
         if len(self.parted) >= PARTED_AT_ONCE:
-            self._waiting_large.append(job)
+            self._large.append(job)
             return None
         try:
             parted = self.begin_large(job)
@@ -161,11 +162,6 @@ class LaneMover:
             return None
         self.parted.append(parted)
         return parted.next_op()
-
-    def retry(self, job: Job) -> None:
-        """Begin ``job`` once more."""
-        job.attempts += 1
-        self._again.append(job)
 
     def finished(self, job: Job, error: StoreError | None, proof: str = "") -> None:
         """One operation of a plain job came back for good."""
@@ -191,11 +187,10 @@ class LaneMover:
 
     def offer(self, batch: Batch, rows: list[Row]) -> None:
         self._pending.append((batch, deque(rows)))
-        self._backlog += len(rows)
 
     @property
     def backlog(self) -> int:
-        return self._backlog + len(self._again) + len(self._waiting_large)
+        return len(self._rows) + sum(len(rows) for _, rows in self._pending) + len(self._large)
 
     @property
     def busy(self) -> bool:
@@ -212,10 +207,9 @@ class LaneMover:
 
     def drain(self, stop: str) -> None:
         self.stopping = stop
+        self._rows.clear()
         self._pending.clear()
-        self._again.clear()
-        self._waiting_large.clear()
-        self._backlog = 0
+        self._large.clear()
         for parted in list(self.parted):
             parted.drain(stop)
 

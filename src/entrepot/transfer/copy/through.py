@@ -20,6 +20,8 @@ HELD_MAX = 48 << 20
 class ThroughMover(LaneMover):
     """Get from ``source_lane`` (which pulls), Put to ``lane_out`` as soon as the body is here."""
 
+    held_max = HELD_MAX
+
     def __init__(
         self,
         source_lane: Lane,
@@ -39,10 +41,6 @@ class ThroughMover(LaneMover):
         self.part_size = part_size
         self.clock = clock
         self.verify = verify
-        self.held = 0
-
-    def room(self) -> bool:
-        return self.held < HELD_MAX
 
     def begin(self, job: Job) -> Op | None:
         self.held += job.size

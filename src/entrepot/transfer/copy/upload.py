@@ -21,6 +21,8 @@ HELD_MAX = 48 << 20
 class UploadMover(LaneMover):
     """Files below ``root`` to objects on ``lane``."""
 
+    held_max = HELD_MAX
+
     def __init__(
         self,
         root: Root,
@@ -40,10 +42,6 @@ class UploadMover(LaneMover):
         self.part_size = part_size
         self.clock = clock
         self.verify = verify
-        self.held = 0
-
-    def room(self) -> bool:
-        return self.held < HELD_MAX
 
     def begin(self, job: Job) -> Op | None:
         try:
