@@ -170,6 +170,8 @@ def done_text(snapshot: Snapshot) -> str:
     """``12,345 of ≥ 28,900 objects · 1.2 of ≥ 2.8 GiB``: never a false total."""
     t = snapshot.totals
     known = "≥ " if snapshot.scanning else ""
+    if not t.total:
+        return "nothing found yet" if snapshot.scanning else "nothing to do"
     return (
         f"{count_text(done_entries(snapshot))} of {known}{entries_text(t.total)} · "
         f"{size_text(done_bytes(snapshot))} of {known}{size_text(t.total_bytes)}"

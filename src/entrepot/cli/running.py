@@ -99,16 +99,14 @@ def code_of(snapshot: Snapshot) -> int:
 
 
 def _complain_about(snapshot: Snapshot, code: int, kind: str) -> None:
+    from .summary import failed_phrase
+
     if code == INTERRUPTED:
         complain("interrupted", "run the same command again to go on")
     elif code == SOME_FAILED:
         count = max(snapshot.totals.failed, sum(snapshot.failure_counts.values()))
-        noun = f"{count:,} {'entry' if count == 1 else 'entries'}"
-        verb = "differ" if kind == "verify" else "failed"
-        if kind == "verify" and count == 1:
-            verb = "differs"
         hint = f"read {snapshot.report}" if snapshot.report else f"entrepot tasks failures {snapshot.task_id}"
-        complain(f"{noun} {verb}", hint)
+        complain(failed_phrase(count, kind), hint)
     elif code == GUARD:
         complain("a guard stopped the run: " + ("; ".join(snapshot.warnings) or "it waits for approval"))
     elif code == INTERNAL:

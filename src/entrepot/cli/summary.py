@@ -45,7 +45,8 @@ def print_summary(snapshot: Snapshot, *, kind: str, dry_run: bool) -> None:
         count, size = getattr(totals, name), getattr(totals, name + "_bytes")
         if count or (name == "copied" and kind != "verify"):
             out(f"  {names[name]:<16}{count_text(count):>12}   {size_text(size)}")
-    out(f"  {'total':<16}{count_text(totals.total):>12}   {size_text(totals.total_bytes)}")
+    total = "total" if str(snapshot.state) in {"SUCCEEDED", "FAILED"} else "found so far"
+    out(f"  {total:<16}{count_text(totals.total):>12}   {size_text(totals.total_bytes)}")
     out("  " + _figures(snapshot))
     _print_failures(snapshot)
     for warning in snapshot.warnings:
@@ -57,21 +58,21 @@ def print_summary(snapshot: Snapshot, *, kind: str, dry_run: bool) -> None:
 def _headline(snapshot: Snapshot, kind: str, dry_run: bool) -> str:
     state = str(snapshot.state)
     failed = snapshot.totals.failed
-    what = "verified" if kind == "verify" else "done"
-    if dry_run:
-        what = "dry run, nothing was changed"
+    what = "Dry run, nothing was changed" if dry_run else "Verified" if kind == "verify" else "Done"
     if state == "SUCCEEDED" and not failed:
-        return styled(what.capitalize(), "ok", sys.stdout) + (
-            " (went on with an earlier run)" if snapshot.resumed else ""
-        )
+        return styled(what, "ok", sys.stdout) + (" (went on with an earlier run)" if snapshot.resumed else "")
     if failed and state in {"SUCCEEDED", "FAILED"}:
-        noun = f"{entries_text(failed, 'entry' if failed == 1 else 'entrie')}"
-        return styled(
-            f"{what.capitalize()}, but {noun} {'differ' if kind == 'verify' else 'failed'}",
-            "error",
-            sys.stdout,
-        )
-    return styled(f"Ended {state.lower()}", "warn", sys.stdout)
+        return styled(f"{what}, but {failed_phrase(failed, kind)}", "error", sys.stdout)
+    ended = {"PAUSED": "Interrupted", "CANCELLED": "Cancelled", "REVIEW": "Stopped for approval"}
+    return styled(ended.get(state, f"Ended {state.lower()}"), "warn", sys.stdout)
+
+
+def failed_phrase(count: int, kind: str) -> str:
+    """``3 entries failed``; for a verification, ``1 entry differs``."""
+    noun = f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
+    if kind != "verify":
+        return f"{noun} failed"
+    return f"{noun} {'differs' if count == 1 else 'differ'}"
 
 
 def _names(kind: str, dry_run: bool) -> dict[str, str]:
@@ -83,13 +84,12 @@ def _names(kind: str, dry_run: bool) -> dict[str, str]:
 
 
 def _figures(snapshot: Snapshot) -> str:
-    totals, seconds = snapshot.totals, max(snapshot.seconds, 1e-9)
-    moved = totals.copied_bytes or totals.equal_bytes
+    totals = snapshot.totals
     requests = sum(snapshot.requests.get(verb, 0) for verb in VERBS)
     parts = [duration_text(snapshot.seconds)]
     if totals.copied_bytes:
-        parts.append(rate_text(moved / seconds))
-    parts.append(f"{count_text(round((totals.copied + totals.equal) / seconds))} objects/s")
+        parts.append(rate_text(snapshot.rate_bytes))
+    parts.append(f"{count_text(round(snapshot.rate_entries))} objects/s")
     if requests:
         listed = ", ".join(f"{count_text(n)} {verb}" for verb in VERBS if (n := snapshot.requests.get(verb, 0)))
         parts.append(f"{entries_text(requests, 'request')} ({listed})")

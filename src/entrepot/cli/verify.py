@@ -27,6 +27,6 @@ Exit 0 when everything below SOURCE is the same at DESTINATION, 1 when anything 
 def command(ctx: click.Context, /, source: str, destination: str, **flags: Any) -> int:
     """Run a verification."""
     places = full_place(source), full_place(destination)
-    options = options_from(ctx, flags)
+    options = options_from(ctx, flags, compare="checksum")
     run = {name: flags[name] for name in ("processes", "state_dir", "as_json_", "quiet", "no_progress")}
     return run_task("verify", *places, options, **run)
