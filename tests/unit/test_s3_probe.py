@@ -110,6 +110,16 @@ def test_the_checksum_header_is_left_out() -> None:
         assert found.profile.put_conditional
 
 
+def test_a_condition_is_given_up_only_where_the_reply_names_it() -> None:
+    found = target()
+    plain = document("NotImplemented", "A header you provided implies functionality that is not implemented")
+    assert learn(found, "put", 501, b"", plain)  # the checksum header
+    assert not learn(found, "put", 501, b"", plain)
+    assert found.profile.put_conditional
+    assert learn(found, "put", 501, b"", document("NotImplemented", "no", "<Header>If-None-Match</Header>"))
+    assert not found.profile.put_conditional
+
+
 def test_a_put_that_is_wrong_in_itself_teaches_nothing() -> None:
     found = target()
     for code in ("InvalidStorageClass", "MetadataTooLarge", "EntityTooLarge", "BadDigest"):

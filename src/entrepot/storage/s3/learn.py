@@ -54,7 +54,8 @@ def learn(target: S3Target, verb: str, status: int, headers: bytes, body: bytes)
     if _wants_virtual(status, code, said):
         return _learn_style(target)
     if status in {400, 405, 411, 501}:
-        return _learn_form(target, verb, code, f"{code} {said}")
+        header = element(body[:8192], b"Header").decode("latin-1")
+        return _learn_form(target, verb, code, f"{code} {said} {header}")
     return False
 
 
@@ -106,6 +107,7 @@ def _learn_delete(target: S3Target, said: str) -> bool:
 
 
 def _learn_put(target: S3Target, said: str) -> bool:
+    """A condition is given up only where the reply names it: without it a write may overwrite."""
     profile = target.profile
     if profile.put_conditional and _CONDITION_WORDS.search(said):
         profile.put_conditional = False
@@ -115,9 +117,6 @@ def _learn_put(target: S3Target, said: str) -> bool:
     if profile.checksum and (wordless or unknown or _CHECKSUM_WORDS.search(said)):
         profile.checksum = "crc32c" if profile.checksum == "crc64nvme" else ""
         profile.checksum_checked = None
-        return True
-    if profile.put_conditional and unknown:
-        profile.put_conditional = False
         return True
     return False
 
