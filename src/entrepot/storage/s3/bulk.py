@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from entrepot.model.errors import StoreError, UnexpectedReplyError
 from entrepot.storage.base import Buffer, Delete, List, Op
-from entrepot.storage.wire.dialect import Outgoing, Spread, Turn
+from entrepot.storage.wire.dialect import Again, Outgoing, Spread, Turn
 
 from . import crc
 from .errors import s3_error
-from .objects import JOIN, in_order
+from .learn import date_offset, observe_listing
+from .objects import in_order, joined
 from .pages import escape, parse, valid_in_xml
 from .replies import delete_errors
 from .signing import quote_path, quote_query
@@ -64,9 +65,12 @@ class Bulk:
     def listed(self, op: List, status: int, head: bytes, body: Buffer) -> None:
         """Parse the page; rows at or before ``after`` (inclusive markers) are dropped."""
         if status != 200:
-            raise self._dialect.refused(op, status, head, body)
+            raise self._dialect.refused(op, status, head, body, "list")
+        xml = bytes(body)
+        if self._dialect.clock_offset is None:
+            self._first_page(op, head, xml)
         try:
-            page = parse(bytes(body), self._dialect.prefix, op.columns, version1=self._profile.list_v1)
+            page = parse(xml, self._dialect.prefix, op.columns, version1=self._profile.list_v1)
         except StoreError as error:
             error.subject = self._dialect.subject(op)
             error.args = (f"{error.subject}: {error.message}",)
@@ -75,6 +79,13 @@ class Bulk:
         if op.after and page.rows and page.rows[0][0] <= op.after:
             page.rows = [row for row in page.rows if row[0] > op.after]
         op.page = page
+
+    def _first_page(self, op: List, head: bytes, xml: bytes) -> None:
+        """Learn from the first listing: the clock, and which version of the call was understood."""
+        self._dialect.clock_offset = date_offset(head) or 0.0
+        if observe_listing(self._dialect.target, xml) and (op.after or op.token):
+            name = self._dialect.subject(op)
+            raise Again(UnexpectedReplyError(f"{name}: the store only knows ListObjects", subject=name))
 
     # --- deletes ------------------------------------------------------------------------------------------
 
@@ -88,30 +99,26 @@ class Bulk:
             return self._in_batches(op, most)
         prefix = self._dialect.prefix
         rows = b"".join(b"<Object><Key>" + escape(prefix + key) + b"</Key></Object>" for key in keys)
-        document = (
-            b'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>' + rows + b"</Delete>"
-        )
+        document = b'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>' + rows + b"</Delete>"
         names: tuple[str, ...] = ("content-md5", "content-type")
-        values: tuple[str, ...] = (base64.b64encode(hashlib.md5(document).digest()).decode(), "application/xml")
+        values: tuple[str, ...] = (
+            base64.b64encode(hashlib.md5(document).digest()).decode(),
+            "application/xml",
+        )
         if self._profile.checksum and not self._profile.content_md5_required:
             names, values = (*names, "x-amz-checksum-crc32c"), (*values, crc.to_text(crc.of_bytes(document)))
         names, values = in_order(names, values)
         payload = self._dialect.payload_hash(document) if self._dialect.signs_payload else ""
         head = self._sign("POST", self._dialect.bucket_path, "delete=", names, values, payload)
-        data = f"{head}Content-Length: {len(document)}\r\n\r\n".encode()
-        return data + document if len(document) <= JOIN else Outgoing(data, memoryview(document))
+        return joined(head, document, None)
 
     def deleted(self, op: Delete, status: int, head: bytes, body: Buffer) -> None:
         """Take the errors per key; a store without the batch call is learned and served one by one."""
         if status >= 300:
-            raise self._dialect.refused(
-                op, status, head, body, checksum=not self._profile.content_md5_required
-            )
+            raise self._dialect.refused(op, status, head, body, "delete")
         if b"DeleteResult" not in bytes(body[:4096]):
             name = self._dialect.subject(op)
-            raise UnexpectedReplyError(
-                f"{name}: the batch delete ended without a result", subject=name, retryable=True
-            )
+            raise UnexpectedReplyError(f"{name}: the batch delete ended without a result", subject=name, retryable=True)
         cut = len(self._dialect.prefix)
         for key, document in delete_errors(body):
             name = f"{self._dialect.target.bucket}/{key.decode('utf-8', 'surrogateescape')}"
@@ -138,7 +145,7 @@ class Bulk:
     def deleted_one(self, op: DeleteOne, status: int, head: bytes, body: Buffer) -> None:
         """An object that is gone already counts as deleted."""
         if status >= 300 and status != 404:
-            raise self._dialect.refused(op, status, head, body)
+            raise self._dialect.refused(op, status, head, body, "other")
 
 
 class _Join:
@@ -159,4 +166,3 @@ class _Join:
         self._left -= 1
         if not self._left:
             parent.done(parent)
-

@@ -6,10 +6,9 @@ import base64
 import os
 from collections.abc import Iterable
 
-from crc32c import crc32c
-
 from entrepot.model.errors import ChangedError
 from entrepot.storage.base import Buffer, FileRegion
+from entrepot.storage.crc32c import crc32c
 
 PIECE = 256 << 10
 _POLYNOMIAL = 0x82F63B78
@@ -17,12 +16,13 @@ _TOP = 1 << 31
 
 
 class Crc32c:
-    """A running CRC-32C in the manner of hashlib."""
+    """A running CRC-32C in the manner of hashlib; ``expected`` is what it should come to."""
 
-    __slots__ = ("value",)
+    __slots__ = ("expected", "value")
 
-    def __init__(self, value: int = 0) -> None:
-        self.value = value
+    def __init__(self, expected: int = 0) -> None:
+        self.value = 0
+        self.expected = expected
 
     def update(self, data: Buffer) -> None:
         """Eat ``data``."""
@@ -41,9 +41,7 @@ def of_region(region: FileRegion, subject: str) -> int:
     while left:
         count = os.preadv(region.fd, [view[: min(left, PIECE)]], offset)
         if not count:
-            raise ChangedError(
-                f"{subject}: the source file became shorter while it was read", subject=subject
-            )
+            raise ChangedError(f"{subject}: the source file became shorter while it was read", subject=subject)
         value = crc32c(view[:count], value)
         offset += count
         left -= count

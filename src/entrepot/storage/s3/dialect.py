@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import time
 from collections.abc import Callable
 
 from entrepot.model.entry import Info
 from entrepot.model.errors import ChangedError, StoreError
 from entrepot.storage.base import Buffer, FileRegion, Op
-from entrepot.storage.wire.dialect import Again, Dialect
+from entrepot.storage.wire.dialect import Again, Dialect, Endpoint
+from entrepot.storage.wire.tls import client_context
 
 from .bulk import Bulk
-from .learning import REFUSALS, Teacher
+from .errors import EXPIRED, MOVED, SKEWED, s3_error
+from .learn import learn
 from .objects import Objects
 from .proof import Prover
+from .reads import Reads
 from .replies import info_of
 from .signing import Signer, quote_path
 from .target import S3Target
 from .uploads import Uploads
+
+TAUGHT_BY_OTHERS = EXPIRED | SKEWED | MOVED
+"""Refusals that another request in flight, or another lane, may have learned from a moment ago."""
+PIECE = 256 << 10
 
 
 class S3Dialect(Dialect):
@@ -28,22 +36,19 @@ class S3Dialect(Dialect):
     def __init__(self, target: S3Target, prefix: bytes, wall: Callable[[], float] = time.time) -> None:
         self.target = target
         self.prefix = prefix
-        self.signer = Signer(target, wall, lambda: self.clock())
-        self.teacher = Teacher(target, self.signer, wall)
-        super().__init__(self.teacher.endpoint())
+        self.signer = Signer(target, wall, self._monotonic)
+        self._context: ssl.SSLContext | None = None
+        super().__init__(self._endpoint())
         self.prover = Prover(self, target.profile)
+        self.clock_offset: float | None = None
+        """The store's clock minus ours in seconds; None until a listing told it."""
         self.path = ""
         self.bucket_path = ""
-        self.place()
+        self._place()
+        self.reads = Reads(self)
         self.objects = Objects(self)
         self.uploads = Uploads(self, self.objects)
         self.bulk = Bulk(self)
-
-    def place(self) -> None:
-        """Take over the target's addressing style."""
-        root = self.target.path_prefix
-        self.path = root.decode("latin-1") + quote_path(self.prefix)
-        self.bucket_path = root.decode("latin-1").rstrip("/") or "/"
 
     @property
     def signs_payload(self) -> bool:
@@ -58,27 +63,45 @@ class S3Dialect(Dialect):
         """MD5 (hex) of a body."""
         return _hash(body, "md5").encode()
 
-    def refused(
-        self, op: Op, status: int, head: bytes, body: Buffer, *, checksum: bool = False
-    ) -> StoreError | Again:
-        """What an error reply means. ``checksum``: the request carried headers that the store may not know."""
-        found = self.teacher.read(status, head, body, self.subject(op))
-        if isinstance(found, Again):
-            self.place()
-            return found
-        if checksum and status in {400, 501} and found.code in REFUSALS and self.target.profile.checksum:
-            if not self.target.profile.checksum_checked:
-                self.target.profile.checksum = ""
-                return Again(found)
-        return found
+    def refused(self, op: Op, status: int, head: bytes, body: Buffer, verb: str) -> StoreError | Again:
+        """What an error reply means: an error, or the order to try again with what it taught.
+
+        ``verb`` is that of :func:`learn`. What others have just learned counts too: once.
+        """
+        document = bytes(body[:65536])
+        error = s3_error(status, head, document, self.subject(op))
+        if status < 300 or error.retryable:
+            return error
+        learned = learn(self.target, verb, status, head, document)
+        if learned or (error.code in TAUGHT_BY_OTHERS and self.note(op).again == 0):
+            self.signer.forget()
+            self._place()
+            return Again(error, move=self._endpoint())
+        return error
 
     def info(self, op: Op) -> Info:
         """Read ``op.headers`` of a finished Get or Head."""
         return info_of(op.key, op.headers)
 
     def subject(self, op: Op) -> str:
-        """``bucket/key``."""
-        return f"{self.target.bucket}/{os.fsdecode(self.prefix + op.key)}"
+        """The object as messages name it: ``bucket/key``."""
+        return f"{self.target.bucket}/{(self.prefix + op.key).decode('utf-8', 'backslashreplace')}"
+
+    def _monotonic(self) -> float:
+        return self.clock()
+
+    def _place(self) -> None:
+        """Take over the target's addressing style."""
+        root = self.target.path_prefix.decode("latin-1")
+        self.path = root + quote_path(self.prefix)
+        self.bucket_path = root.rstrip("/") or "/"
+
+    def _endpoint(self) -> Endpoint:
+        """Where to connect for the target as it is now."""
+        target = self.target
+        if target.tls and self._context is None:
+            self._context = client_context(verify=target.verify, ca_file=target.ca_file)
+        return Endpoint(target.host, target.port, self._context if target.tls else None, target.host)
 
 
 def _hash(body: Buffer | FileRegion, name: str) -> str:
@@ -87,11 +110,11 @@ def _hash(body: Buffer | FileRegion, name: str) -> str:
         digest.update(body)
         return digest.hexdigest()
     offset, left = body.offset, body.length
-    view = memoryview(bytearray(min(256 << 10, max(1, left))))
+    view = memoryview(bytearray(min(PIECE, max(1, left))))
     while left:
-        count = os.preadv(body.fd, [view[: min(len(view), left)]], offset)
+        count = os.preadv(body.fd, [view[: min(PIECE, left)]], offset)
         if not count:
-            raise ChangedError("the source file became shorter while it was read")
+            raise ChangedError("the source file became shorter while it was read", hint="run again")
         digest.update(view[:count])
         offset += count
         left -= count

@@ -29,4 +29,11 @@ class S3Lane(HttpLane):
         random: Callable[[], float] = _random.random,
         lookup: Lookup = system_lookup,
     ) -> None:
-        super().__init__(S3Dialect(target, prefix, wall), reactor, options, random=random, lookup=lookup)
+        dialect = S3Dialect(target, prefix, wall)
+        super().__init__(dialect, reactor, options, random=random, lookup=lookup)
+        self._speaker = dialect
+
+    @property
+    def clock_offset(self) -> float:
+        """The store's clock minus ours in seconds, as the first listing told; 0.0 before."""
+        return self._speaker.clock_offset or 0.0

@@ -8,6 +8,7 @@ be one; one that is not is found out by trying twice, and costs nothing afterwar
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from entrepot.model.errors import CorruptError
@@ -28,13 +29,32 @@ class Prover:
         self.large_md5: bool | None = None
         """The etags of parts and large objects are MD5; None until one was tried."""
 
+        self.repeats: bool | None = None
+        """The store repeats the checksum of an upload; one that does not has not looked at it."""
+
+    @property
+    def asks_crc(self) -> bool:
+        """True while reads ask for the checksum that the store keeps."""
+        return self._profile.checksum != ""
+
     @property
     def sends_crc(self) -> bool:
         """True while uploads carry a CRC-32C (every store that knows CRC-64/NVME knows it too)."""
-        return self._profile.checksum != ""
+        profile = self._profile
+        return profile.checksum != "" and (self.repeats is not False or profile.checksum_checked is True)
+
+    @property
+    def wants_md5(self) -> bool:
+        """True while the MD5 of large bodies may be the only evidence."""
+        if self.large_md5 is False:
+            return False
+        return not (self.sends_crc and (self.repeats or self._profile.checksum_checked))
 
     def stored(self, op: Any, head: bytes, etag: bytes, sent_crc: int | None) -> None:
-        """Prove a small Put whose body is in memory. Sets ``op.proof`` or raises CorruptError."""
+        """Prove a small Put whose body is in memory. Sets ``op.proof`` or raises CorruptError.
+
+        It stays empty when only reading the object back can tell damage from an etag that is no MD5.
+        """
         if sent_crc is not None and self._repeated(op, head, sent_crc):
             return
         if op.source_etag and op.source_etag == etag and len(etag) == 32:
@@ -50,13 +70,20 @@ class Prover:
             op.proof = "md5"
             return
         if known is None and self._second_time(op):
-            self._profile.etag_is_md5 = False
-            op.proof = "size"
             return
         raise self._corrupt(op, "the store's etag is not the MD5 of the bytes sent")
 
-    def stored_large(self, op: Any, head: bytes, etag: bytes, sent_crc: int | None, md5: bytes | None) -> None:
-        """Prove a part or a large Put. ``md5`` (hex) is None when it was not computed."""
+    def read_back(self, op: Any, body: Buffer) -> None:
+        """Judge a Put whose etag was twice not the MD5 of its bytes by what the store now holds."""
+        if body != op.body:
+            raise self._corrupt(op, "other bytes come back than were sent")
+        self._profile.etag_is_md5 = False
+        op.proof = "reread"
+
+    def stored_large(
+        self, op: Any, head: bytes, etag: bytes, sent_crc: int | None, md5_of: Callable[[Any], bytes | None]
+    ) -> None:
+        """Prove a part or a large Put. ``md5_of(op)`` is its MD5 in hex, or None when nobody computed it."""
         if sent_crc is not None and self._repeated(op, head, sent_crc):
             return
         if not may_be_md5(etag, head):
@@ -64,6 +91,7 @@ class Prover:
                 self.large_md5 = False
             op.proof = "size"
             return
+        md5 = md5_of(op) if self.large_md5 is not False else None
         if md5 is None:
             op.proof = "size"
         elif md5 == etag:
@@ -115,7 +143,9 @@ class Prover:
             if self._profile.checksum_checked:
                 op.proof = "crc32c"
                 return True
+            self.repeats = False
             return False
+        self.repeats = True
         if said != sent:
             raise self._corrupt(op, "the store computed another checksum (CRC-32C) than that of the bytes sent")
         op.proof = "crc32c"

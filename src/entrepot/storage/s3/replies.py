@@ -16,9 +16,7 @@ from .pages import unescape
 _ETAG = re.compile(rb'(?i)\netag:[ \t]*(?:W/)?"?([^"\r\n]*)')
 _CRC32C = re.compile(rb"(?i)\nx-amz-checksum-crc32c:[ \t]*([^\r\n]*)")
 _COMPOSITE = re.compile(rb"(?i)\nx-amz-checksum-type:[ \t]*composite")
-_FOREIGN_MD5 = re.compile(
-    rb"(?i)\n(?:x-amz-server-side-encryption:[ \t]*aws:|x-amz-server-side-encryption-customer-)"
-)
+_FOREIGN_MD5 = re.compile(rb"(?i)\n(?:x-amz-server-side-encryption:[ \t]*aws:|x-amz-server-side-encryption-customer-)")
 _RANGE = re.compile(rb"(?i)\ncontent-range:[ \t]*bytes[ \t]+(\d+)-(\d+)/(\d+|\*)")
 _DATE = re.compile(rb"(?i)\ndate:[ \t]*([^\r\n]*)")
 _LOCATION = re.compile(rb"(?i)\nlocation:[ \t]*https?://([^/:\s]+)")

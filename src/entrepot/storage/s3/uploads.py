@@ -20,7 +20,7 @@ from entrepot.storage.base import (
 from entrepot.storage.wire.dialect import Again, Outgoing, Turn
 
 from . import crc
-from .objects import JOIN, Objects, in_order
+from .objects import Objects, in_order, joined
 from .replies import etag_of, info_of, is_error_document, xml_crc32c, xml_etag, xml_upload_id
 from .signing import quote_path, quote_query
 
@@ -72,7 +72,7 @@ class Uploads:
     def created(self, op: CreateUpload, status: int, head: bytes, body: Buffer) -> None:
         """Take the upload id."""
         if status >= 300:
-            error = self._dialect.refused(op, status, head, body)
+            error = self._dialect.refused(op, status, head, body, "other")
             if status in {400, 501} and self._prover.sends_crc and self._whole_crc:
                 self._whole_crc = False
                 raise Again(error) if isinstance(error, StoreError) else error
@@ -95,43 +95,32 @@ class Uploads:
     def aborted(self, op: AbortUpload, status: int, head: bytes, body: Buffer) -> None:
         """Gone is gone."""
         if status >= 300 and status != 404:
-            raise self._dialect.refused(op, status, head, body)
+            raise self._dialect.refused(op, status, head, body, "other")
         self._with_crc.discard(op.upload_id)
         self._without_crc.discard(op.upload_id)
 
     # --- parts --------------------------------------------------------------------------------------------
 
-    def _crc_for_parts(self, op: PutPart) -> bool:
-        return op.verify and self._prover.sends_crc and op.upload_id not in self._without_crc
-
     def put_part(self, op: PutPart) -> bytes | Outgoing:
         """PUT ?partNumber&uploadId."""
-        body = op.body
-        region = isinstance(body, FileRegion)
-        size = body.length if isinstance(body, FileRegion) else len(body)
+        dialect, body = self._dialect, op.body
+        note = dialect.note(op)
+        note.crc = note.md5 = None
         names: tuple[str, ...] = ()
         values: tuple[str, ...] = ()
-        digest = None
-        note = self._dialect.note(op)
-        note.digest = None
-        if self._crc_for_parts(op):
-            note.digest = value = self._objects.crc_for(op, body)
-            names, values = _CRC, (crc.to_text(value),)
-        elif region and op.verify and self._prover.large_md5 is not False:
-            digest = note.digest = hashlib.md5()
-        dialect = self._dialect
+        if op.verify:
+            if self._prover.sends_crc and op.upload_id not in self._without_crc:
+                note.crc = value = self._objects.crc_for(op, body)
+                names, values = _CRC, (crc.to_text(value),)
+            if isinstance(body, FileRegion) and (self._prover.wants_md5 or not names):
+                note.md5 = hashlib.md5() if self._prover.large_md5 is not False else None
         payload = dialect.payload_hash(body) if dialect.signs_payload else ""
         query = f"partNumber={op.number}&uploadId={quote_query(op.upload_id.encode())}"
-        head = self._sign("PUT", self._path(op), query, names, values, payload)
-        data = f"{head}Content-Length: {size}\r\n\r\n".encode()
-        if isinstance(body, FileRegion):
-            return Outgoing(data, body, digest)
-        return data + body if size <= JOIN else Outgoing(data, memoryview(body))
+        return joined(self._sign("PUT", self._path(op), query, names, values, payload), body, note.md5)
 
     def part_stored(self, op: PutPart, status: int, head: bytes, body: Buffer) -> None:
         """Take the part's etag and prove its bytes."""
-        note = self._dialect.note(op)
-        sent = note.digest if note.digest.__class__ is int else None
+        sent: int | None = self._dialect.note(op).crc
         if status >= 300:
             raise self._refused_part(op, status, head, body, carried=sent is not None)
         op.headers = head
@@ -139,17 +128,14 @@ class Uploads:
         source = op.body
         size = source.length if isinstance(source, FileRegion) else len(source)
         if op.verify:
-            md5 = None
-            if sent is None or self._dialect.target.profile.checksum_checked is None:
-                md5 = self._objects.md5_of(op)
-            self._prover.stored_large(op, head, etag, sent, md5)
+            self._prover.stored_large(op, head, etag, sent, self._objects.md5_of)
         op.part = Part(op.number, size, etag, sent)
 
     def _refused_part(
         self, op: PutPart, status: int, head: bytes, body: Buffer, *, carried: bool
     ) -> StoreError | Again:
         """An upload that was created without a checksum may refuse parts that have one."""
-        error = self._dialect.refused(op, status, head, body)
+        error = self._dialect.refused(op, status, head, body, "part")
         if carried and status in {400, 501} and isinstance(error, StoreError) and not error.retryable:
             self._without_crc.add(op.upload_id)
             return Again(error)
@@ -171,7 +157,7 @@ class Uploads:
         """Take the part's etag; an error may come in a reply that began with 200."""
         etag = xml_etag(body) if status < 300 else b""
         if status >= 300 or is_error_document(body):
-            raise self._dialect.refused(op, status, head, body)
+            raise self._dialect.refused(op, status, head, body, "copy")
         if not etag:
             name = self._dialect.subject(op)
             raise UnexpectedReplyError(f"{name}: no etag for a copied part", subject=name, retryable=True)
@@ -188,9 +174,7 @@ class Uploads:
         for part in op.parts:
             etag = html.escape(part.etag.decode("latin-1"), quote=False)
             mark = f"<ChecksumCRC32C>{crc.to_text(part.crc32c or 0)}</ChecksumCRC32C>" if with_crc else ""
-            rows.append(
-                f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{etag}"</ETag>{mark}</Part>'
-            )
+            rows.append(f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{etag}"</ETag>{mark}</Part>')
         text = "".join(rows)
         xmlns = "http://s3.amazonaws.com/doc/2006-03-01/"
         document = f'<CompleteMultipartUpload xmlns="{xmlns}">{text}</CompleteMultipartUpload>'.encode()
@@ -204,8 +188,7 @@ class Uploads:
         head = self._sign("POST", self._path(op), query, names, values, payload)
         if op.if_absent and self._dialect.target.profile.put_conditional:
             head += "If-None-Match: *\r\n"
-        data = f"{head}Content-Length: {len(document)}\r\n\r\n".encode()
-        return data + document if len(document) <= JOIN else Outgoing(data, memoryview(document))
+        return joined(head, document, None)
 
     def completed(self, op: CompleteUpload, status: int, head: bytes, body: Buffer) -> None:
         """Take the etag. An error may follow a 200; an upload that is gone may have been completed."""
@@ -227,10 +210,8 @@ class Uploads:
         self._with_crc.discard(op.upload_id)
         self._without_crc.discard(op.upload_id)
 
-    def _refused_completion(
-        self, op: CompleteUpload, status: int, head: bytes, body: Buffer
-    ) -> StoreError | Again:
-        error = self._dialect.refused(op, status, head, body)
+    def _refused_completion(self, op: CompleteUpload, status: int, head: bytes, body: Buffer) -> StoreError | Again:
+        error = self._dialect.refused(op, status, head, body, "complete")
         if not isinstance(error, StoreError):
             return error
         if op.upload_id in self._with_crc and status in {400, 501} and error.code != "EntityTooSmall":
@@ -252,7 +233,7 @@ class Uploads:
         if status == 404:
             raise refusal
         if status != 200:
-            raise self._dialect.refused(op, status, head, body)
+            raise self._dialect.refused(op, status, head, body, "head")
         info = info_of(op.key, head)
         size = sum(part.size for part in op.parts)
         crcs = all(part.crc32c is not None for part in op.parts)

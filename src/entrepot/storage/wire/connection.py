@@ -2,7 +2,7 @@
 
 The common case costs three calls of the kernel: a request that fits into one ``send``, a wait of the shared epoll,
 and one ``recv_into`` that brings the whole reply. Everything else (large bodies, split or chunked replies,
-TLS records, errors while sending) goes the longer way through :class:`Incoming` and :meth:`Connection._flush`.
+TLS records, errors while sending) goes the longer way through :class:`Outbox` and :class:`Incoming`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from entrepot.model.errors import ChangedError, StoreError
-from entrepot.storage.base import Buffer, FileRegion, Get, Op
+from entrepot.model.errors import StoreError
+from entrepot.storage.base import Buffer, Get, Op
 
-from .dialect import Digest, Intake, Outgoing, Turn
+from .dialect import Intake, Outgoing, Turn
 from .http import BadReply, Head
 from .incoming import Incoming
+from .outbox import Outbox
 from .reactor import READ, WRITE
 from .resolve import Address
 from .tls import TlsChannel
@@ -30,17 +31,20 @@ if TYPE_CHECKING:
 ROUNDS = 8
 """Pieces that one connection may move before the others have their turn."""
 GONE = select.EPOLLHUP | select.EPOLLERR
-SEND_BUFFER = 256 << 10
 OK = b"HTTP/1.1 2"
 
 
 class Connection:
-    """A socket and the exchange on it. ``op`` is None while it is idle."""
+    """A socket and the exchange on it. ``op`` is None while it is idle.
+
+    ``progress`` is when a byte last moved; ``moved`` counts bytes of large bodies and split replies, and ``mark`` with
+    ``mark_at`` is where the watch last looked at it. ``cost`` is what its body takes of the lane's memory.
+    """
 
     __slots__ = (
-        "_channel", "_chunk", "_digest", "_left", "_offset", "_out", "_rest", "_source", "address",
-        "answered", "cost", "fd", "incoming", "lane", "mark", "mark_at", "moved", "op", "paused", "progress", "ready",
-        "recv_into", "send", "sent_all", "served", "since", "sock", "turn",
+        "_channel", "_plain_fd", "_send_many", "address", "answered", "cost", "fd", "incoming", "lane", "mark",
+        "mark_at", "moved", "op", "outbox", "paused", "progress", "ready", "recv_into", "send", "served", "since",
+        "sock", "turn",
     )  # fmt: skip
 
     def __init__(self, lane: HttpLane, address: Address) -> None:
@@ -49,28 +53,22 @@ class Connection:
         self.op: Op | None = None
         self.turn: Turn | None = None
         self.incoming: Incoming | None = None
+        self.outbox: Outbox | None = None
         self.ready = False
         self.served = 0
         self.answered = False
-        self.sent_all = True
+        self.paused = False
         self.cost = 0
         self.moved = 0
         self.mark = 0
         self.since = self.progress = self.mark_at = lane.reactor.now
-        self._out: memoryview | None = None
-        self._rest: memoryview | None = None
-        self._source = -1
-        self._offset = 0
-        self._left = 0
-        self._digest: Digest | None = None
-        self._chunk: bytearray | None = None
-        self.paused = False
         self._channel: TlsChannel | None = None
         family, where = address
         self.sock: socket.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self.fd = self.sock.fileno()
+        self.fd = self._plain_fd = self.sock.fileno()
         self.recv_into: Callable[[bytearray | memoryview], int] = self.sock.recv_into
         self.send: Callable[[Buffer], int] = self.sock.send
+        self._send_many: Callable[[list[Buffer]], int] | None = self.sock.sendmsg
         try:
             if family != socket.AF_UNIX:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -88,16 +86,16 @@ class Connection:
     def _connecting(self, _events: int) -> None:
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self.lane.connect_failed(self, OSError(code, os.strerror(code)))
+            self.lane.supply.connect_failed(self, OSError(code, os.strerror(code)))
             return
-        endpoint = self.lane.endpoint
+        endpoint = self.lane.supply.endpoint
         if endpoint.tls is None:
             self._up()
             return
         try:
             self._channel = TlsChannel(self.sock, endpoint.tls, endpoint.server_name or endpoint.host)
         except (OSError, ValueError) as error:
-            self.lane.connect_failed(self, error)
+            self.lane.supply.connect_failed(self, error)
             return
         self.sock = self._channel.socket
         self._handshaking(0)
@@ -107,13 +105,15 @@ class Connection:
         try:
             wants = self._channel.handshake()
         except OSError as error:
-            self.lane.connect_failed(self, error)
+            self.lane.supply.connect_failed(self, error)
             return
         if wants:
             self.lane.reactor.modify(self.fd, self._handshaking, READ if wants == 1 else WRITE)
             return
         self.recv_into = self._channel.recv_into
         self.send = self._channel.send
+        self._send_many = None
+        self._plain_fd = -1
         self._up()
 
     def _up(self) -> None:
@@ -127,8 +127,7 @@ class Connection:
         self.lane.reactor.unregister(self.fd)
         self.op = None
         self.incoming = None
-        self._out = self._rest = None
-        self._chunk = None
+        self.outbox = None
         self.sock.close()
 
     # --- sending ------------------------------------------------------------------------------------------
@@ -139,48 +138,22 @@ class Connection:
         self.turn = turn
         self.answered = False
         self.since = self.progress = self.lane.reactor.now
-        if data.__class__ is not bytes:
-            assert isinstance(data, Outgoing)
-            self._start_large(data)
-            return
-        try:
-            sent = self.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self.sent_all = False
-            self._send_failed(error)
-            return
-        if sent == len(data):
-            self.sent_all = True
-            return
-        self.sent_all = False
-        self._out = memoryview(data)[sent:]
-        self.lane.reactor.modify(self.fd, self._sending, READ | WRITE)
-
-    def _start_large(self, data: Outgoing) -> None:
-        self.sent_all = False
-        self.mark, self.mark_at = self.moved, self.progress
-        self._out = memoryview(data.head)
-        body = data.body
-        if isinstance(body, FileRegion):
-            self._source, self._offset, self._left = body.fd, body.offset, body.length
-            self._digest = data.digest
+        if data.__class__ is bytes:
+            try:
+                sent = self.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.outbox = Outbox(memoryview(data))
+                self._send_failed(error)
+                return
+            if sent == len(data):
+                return
+            self.outbox = Outbox(memoryview(data)[sent:])
         else:
-            self._rest = body
-            if self._channel is None:
-                try:
-                    sent = self.sock.sendmsg((data.head, body))
-                except BlockingIOError:
-                    sent = 0
-                except OSError as error:
-                    self._send_failed(error)
-                    return
-                if sent >= len(data.head):
-                    self._out, self._rest = body[sent - len(data.head) :], None
-                    self._count(sent)
-                else:
-                    self._out = self._out[sent:]
+            assert isinstance(data, Outgoing)
+            self.outbox = Outbox(memoryview(data.head), data.body, data.digest)
+        self.mark, self.mark_at = self.moved, self.progress
         self._push(armed=False)
 
     def _push(self, *, armed: bool) -> None:
@@ -196,9 +169,7 @@ class Connection:
         if self.op is None or self.paused:
             return
         if done:
-            self.sent_all = True
-            self._chunk = None
-            self._digest = None
+            self.outbox = None
             if armed:
                 self.lane.reactor.modify(self.fd, self.readable, READ)
         elif not armed:
@@ -207,66 +178,38 @@ class Connection:
     def _sending(self, events: int) -> None:
         if events & ~WRITE:
             self.readable(events)
-            if self.op is None or self.sent_all or not self.ready:
+            if self.op is None or self.outbox is None or not self.ready:
                 return
         if events & WRITE:
             self._push(armed=True)
 
     def _flush(self) -> bool:
         """Send on; True when the whole request is out."""
-        lane = self.lane
+        outbox = self.outbox
+        assert outbox is not None
         for _ in range(ROUNDS):
-            if not self._out:
-                if self._rest is not None:
-                    self._out, self._rest = self._rest, None
-                    continue
-                if not self._left:
-                    self._out = None
-                    return True
-                if self._channel is None and self._digest is None:
-                    if not self._send_file():
-                        return False
-                    continue
-                self._out = self._read_piece()
+            if outbox.done:
+                return True
             try:
-                sent = self.send(self._out if len(self._out) <= lane.pace.chunk else self._out[: lane.pace.chunk])
+                sent = outbox.push(self.send, self._send_many, self._plain_fd, self.lane.pace.chunk)
             except BlockingIOError:
                 return False
-            self._out = self._out[sent:]
             if self._count(sent):
                 return False
-        return not (self._out or self._rest or self._left)
+        return outbox.done
 
-    def _send_file(self) -> bool:
-        """One sendfile; False when there is no room now."""
+    def _send_failed(self, error: OSError) -> None:
+        """The other side closed while we sent: perhaps it said why."""
         try:
-            sent = os.sendfile(self.fd, self._source, self._offset, min(self._left, self.lane.pace.chunk))
-        except BlockingIOError:
-            return False
-        if not sent:
-            raise self._shrunk()
-        self._offset += sent
-        self._left -= sent
-        return not self._count(sent)
+            count = self.recv_into(self.lane.buffer)
+        except OSError:
+            count = 0
+        if count:
+            self._receive(count)
+        if self.op is not None and self.ready:
+            self.lane.cut(self, f"the connection broke while sending: {error.strerror or error}")
 
-    def _read_piece(self) -> memoryview:
-        """The next piece of the file region in memory, eaten by the digest."""
-        if self._chunk is None:
-            self._chunk = bytearray(min(SEND_BUFFER, self._left))
-        view = memoryview(self._chunk)[: min(self._left, len(self._chunk))]
-        count = os.preadv(self._source, [view], self._offset)
-        if not count:
-            raise self._shrunk()
-        view = view[:count]
-        if self._digest is not None:
-            self._digest.update(view)
-        self._offset += count
-        self._left -= count
-        return view
-
-    def _shrunk(self) -> ChangedError:
-        name = self.lane.subject(self.op)
-        return ChangedError(f"{name}: the source file became shorter while it was read", subject=name)
+    # --- pauses -------------------------------------------------------------------------------------------
 
     def _count(self, size: int) -> bool:
         """Bytes went out or came in; True if a bandwidth limit says pause (which then has begun)."""
@@ -296,24 +239,11 @@ class Connection:
         self.paused = False
         self.progress = self.mark_at = self.lane.reactor.now
         self.mark = self.moved
-        if self.op is not None and not self.sent_all:
+        if self.op is not None and self.outbox is not None:
             self.lane.reactor.modify(self.fd, self._sending, READ | WRITE)
         else:
             self.lane.reactor.modify(self.fd, self.readable, READ)
             self.readable(0)
-
-    def _send_failed(self, error: OSError) -> None:
-        """The other side closed while we sent: perhaps it said why."""
-        if self.op is None:
-            return
-        try:
-            count = self.recv_into(self.lane.buffer)
-        except OSError:
-            count = 0
-        if count:
-            self._receive(count)
-        if self.op is not None and self.ready:
-            self.lane.cut(self, f"the connection broke while sending: {error.strerror or error}")
 
     # --- receiving ----------------------------------------------------------------------------------------
 
@@ -321,8 +251,7 @@ class Connection:
         """Bytes (or the end) of a reply."""
         lane = self.lane
         buffer = lane.buffer
-        incoming = self.incoming
-        if incoming is not None:
+        if self.incoming is not None:
             self._receive(-1)
             return
         try:
@@ -332,12 +261,11 @@ class Connection:
         except OSError as error:
             lane.cut(self, f"the connection broke: {error.strerror or error}")
             return
-        op = self.op
-        if op is None or not count:
-            lane.cut(self, "the connection was closed without a reply" if op else "")
+        op, turn = self.op, self.turn
+        if op is None or turn is None or not count:
+            lane.cut(self, "the connection was closed without a reply")
             return
-        turn = self.turn
-        if self.sent_all and buffer.startswith(OK):
+        if self.outbox is None and buffer.startswith(OK):
             end = buffer.find(b"\r\n\r\n", 0, count)
             at = buffer.find(b"\nContent-Length: ", 0, end)
             if at < 0:
@@ -352,9 +280,7 @@ class Connection:
                         lane.pace.moved(count, lane.reactor.now)
                     self.served += 1
                     self.op = None
-                    lane.replied(
-                        self, op, turn, int(buffer[9:12]), bytes(view[:end]), bytes(view[body_at:count]), True
-                    )
+                    lane.replied(self, op, turn, int(buffer[9:12]), bytes(view[:end]), bytes(view[body_at:count]), True)
                     return
         self._receive(count)
 
@@ -380,11 +306,10 @@ class Connection:
                     self._ended(incoming)
                     return
                 done = incoming.feed(lane.view[:count]) if place is None else incoming.placed(count)
-                if done:
-                    self._count_only(count)
-                    self._complete(incoming)
+                if self._count(count) and not done:
                     return
-                if self._count(count):
+                if done:
+                    self._complete(incoming)
                     return
                 count = -1
         except StoreError as error:
@@ -393,11 +318,6 @@ class Connection:
             lane.cut(self, str(error))
         except OSError as error:
             lane.cut(self, f"the connection broke: {error.strerror or error}")
-
-    def _count_only(self, size: int) -> None:
-        self.lane.moved += size
-        if self.lane.pace.limits_bytes:
-            self.lane.pace.moved(size, self.lane.reactor.now)
 
     def _open_body(self, head: Head) -> Intake | None:
         turn, op = self.turn, self.op
@@ -415,15 +335,11 @@ class Connection:
     def _complete(self, incoming: Incoming) -> None:
         op, turn, head = self.op, self.turn, incoming.head
         assert op is not None and turn is not None and head is not None
-        keep = self.sent_all and not head.close and not incoming.extra
-        if not self.sent_all and head.status < 300:
+        if self.outbox is not None and head.status < 300:
             self.lane.cut(self, f"HTTP {head.status} before the whole request was sent")
             return
-        if not keep:
-            self._out = self._rest = None
-            self._left = 0
-        elif self._out is not None:
-            self._out = None
+        keep = self.outbox is None and not head.close and not incoming.extra
+        self.outbox = None
         self.incoming = None
         self.op = None
         self.served += 1

@@ -103,7 +103,13 @@ class Intake:
     __slots__ = ("digest", "exact", "left", "offset", "sink", "skip")
 
     def __init__(
-        self, sink: Sink, offset: int, left: int, skip: int = 0, digest: Digest | None = None, exact: bool = True
+        self,
+        sink: Sink,
+        offset: int,
+        left: int,
+        skip: int = 0,
+        digest: Digest | None = None,
+        exact: bool = True,
     ) -> None:
         self.sink = sink
         self.offset = offset
@@ -121,7 +127,10 @@ class Note:
     ``turn`` replaces the turn of the operation's class for the next exchange.
     """
 
-    __slots__ = ("again", "damaged", "data", "digest", "etag", "free", "lost", "reached", "refusals", "throttled", "turn")
+    __slots__ = (
+        "again", "crc", "damaged", "data", "digest", "etag", "free", "lost", "md5", "reached", "refusals",
+        "throttled", "turn",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.turn: Turn | None = None
@@ -135,6 +144,11 @@ class Note:
         self.reached = -1
         self.etag = b""
         self.digest: Any = None
+        """What eats a streamed body, over all its pieces."""
+        self.crc: int | None = None
+        """The checksum that was sent with a body."""
+        self.md5: Any = None
+        """What eats a body on its way out."""
         self.data: Any = None
 
 
@@ -167,7 +181,13 @@ class Turn:
     __slots__ = ("bodyless", "intake", "reply", "request", "verb")
 
     def __init__(
-        self, verb: str, request: Request, reply: Reply, intake: TakeIn | None = None, *, bodyless: bool = False
+        self,
+        verb: str,
+        request: Request,
+        reply: Reply,
+        intake: TakeIn | None = None,
+        *,
+        bodyless: bool = False,
     ) -> None:
         self.verb = verb
         self.request = request

@@ -17,7 +17,7 @@ DIRECT = 64 << 10
 class Incoming:
     """Reads one reply. ``feed`` until it says True; then ``head`` and ``body`` are there."""
 
-    __slots__ = ("_chunks", "_got", "_left", "_open", "_raw", "bodyless", "body", "extra", "head", "intake")
+    __slots__ = ("_chunks", "_got", "_left", "_open", "_raw", "body", "bodyless", "extra", "head", "intake")
 
     def __init__(self, open_body: OpenBody, *, bodyless: bool) -> None:
         self._open = open_body
@@ -73,7 +73,7 @@ class Incoming:
         head = self.head
         if head.chunked:
             self._chunks = Chunks()
-        if not (self.bodyless or head.length == 0):
+        if not self.bodyless:
             self.intake = self._open(head)
         if head.length is not None:
             self._left = head.length

@@ -207,12 +207,7 @@ class Pace:
         self.window.measure(now, work, idle, in_flight)
 
     def _settle(self, now: float = 0.0) -> None:
-        self.gated = (
-            self._requests is not None
-            or self._slow is not None
-            or self._bytes is not None
-            or self._hold > now
-        )
+        self.gated = self._requests is not None or self._slow is not None or self._bytes is not None or self._hold > now
         rate = self._bytes.rate if self._bytes is not None else 0.0
         self.chunk = int(min(1 << 20, max(16 << 10, rate / 20))) if rate else 1 << 20
 

@@ -30,9 +30,7 @@ class TlsChannel:
     __slots__ = ("_sock",)
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
-        self._sock = context.wrap_socket(
-            sock, server_hostname=server_name or None, do_handshake_on_connect=False
-        )
+        self._sock = context.wrap_socket(sock, server_hostname=server_name or None, do_handshake_on_connect=False)
 
     @property
     def socket(self) -> ssl.SSLSocket:
