@@ -9,8 +9,7 @@ import pytest
 from entrepot.model.connection import Connection, Provider
 from entrepot.model.errors import UsageError
 from entrepot.model.secret import Secret
-from entrepot.storage.s3.profiles import PROVIDERS, move, new_profile, provider_of, resolve
-from entrepot.storage.s3.store import canonical_endpoint
+from entrepot.storage.s3.profiles import PROVIDERS, canonical_endpoint, move, new_profile, provider_of, resolve
 from entrepot.storage.s3.target import S3Target
 
 NOT_S3 = {"azure", "gcs", "webdav", "sftp", "hdfs"}

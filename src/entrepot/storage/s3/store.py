@@ -18,7 +18,7 @@ from .errors import error_text, s3_error
 from .exchange import Exchange, Query, Reply
 from .learn import learn
 from .probe import Facts, Finding, first_listing, probe
-from .profiles import PROVIDERS, resolve
+from .profiles import canonical_endpoint, resolve
 from .target import Profile, S3Target
 from .walk import walk
 
@@ -367,23 +367,6 @@ def capabilities(profile: Profile) -> Capabilities:
         start_after=profile.start_after,
         ordered=profile.ordered,
     )
-
-
-def canonical_endpoint(target: S3Target) -> str:
-    """One name for all ways to write an endpoint: with or without TLS, internal or public host, localhost.
-
-    Amazon's bucket names are unique in the world, so there the region says nothing.
-    """
-    provider = PROVIDERS[target.profile.provider]
-    host = target.endpoint_host.lower().rstrip(".")
-    if target.profile.provider == "s3" and host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return "amazonaws.com.cn" if host.endswith(".cn") else "amazonaws.com"
-    if any(host.endswith("." + domain) for domain in provider.domains):
-        host = host.replace("-internal.", ".").replace("-external.", ".").removeprefix("internal.")
-    if host in {"localhost", "::1", "0.0.0.0"}:
-        host = "127.0.0.1"
-    port = "" if target.port in {80, 443} else f":{target.port}"
-    return f"{host}{port}{target.base_path.decode('latin-1').rstrip('/')}"
 
 
 def _may_be_style(fault: StoreError) -> bool:
