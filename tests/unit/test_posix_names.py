@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from entrepot.model.errors import NameNotPossibleError
-from entrepot.storage.posix.names import from_name, from_path, is_utf8, show, to_path
 from hypothesis import given
 from hypothesis import strategies as st
+
+from entrepot.model.errors import NameNotPossibleError
+from entrepot.storage.posix.names import from_name, from_path, is_utf8, show, to_path
 
 BAD = [
     b"",

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from posix_parts import as_nobody, fill, open_directory
+
 from entrepot.model.entry import Row
 from entrepot.model.errors import ChangedError, ForbiddenError, VanishedError
 from entrepot.storage.posix import reader as reader_module
 from entrepot.storage.posix.reader import SourceFile, attributes, read_small, read_whole
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.walk import walk
-
-from posix_parts import as_nobody, fill, open_directory
 
 
 def listed(root: bytes, key: bytes) -> Row:
@@ -35,16 +35,29 @@ def test_whole_files(tmp_path: Path, size: int) -> None:
             file.recheck(row)
 
 
-CHANGES = {
-    "grown": lambda path: open(path, "ab").write(b"more"),
-    "shrunk": lambda path: os.truncate(path, 5),
-    "emptied": lambda path: os.truncate(path, 0),
-    "rewritten": lambda path: (open(path, "wb").write(b"b" * 1000), os.utime(path, ns=(1, 1))),
-    "replaced": lambda path: (open(path + b"2", "wb").write(b"c" * 999), os.rename(path + b"2", path)),
-    "directory": lambda path: (os.unlink(path), os.mkdir(path)),
-    "fifo": lambda path: (os.unlink(path), os.mkfifo(path)),
-    "link": lambda path: (os.rename(path, path + b"2"), os.symlink(path + b"2", path)),
-}
+def change_file(path: bytes, change: str) -> None:
+    if change == "grown":
+        with open(path, "ab") as file:
+            file.write(b"more")
+    elif change in ("shrunk", "emptied"):
+        os.truncate(path, 5 if change == "shrunk" else 0)
+    elif change == "rewritten":
+        with open(path, "wb") as file:
+            file.write(b"b" * 1000)
+        os.utime(path, ns=(1, 1))
+    elif change == "replaced":
+        with open(path + b"2", "wb") as file:
+            file.write(b"c" * 999)
+        os.rename(path + b"2", path)
+    elif change == "link":
+        os.rename(path, path + b"2")
+        os.symlink(path + b"2", path)
+    else:
+        os.unlink(path)
+        (os.mkdir if change == "directory" else os.mkfifo)(path)
+
+
+CHANGES = ["grown", "shrunk", "emptied", "rewritten", "replaced", "directory", "fifo", "link"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -52,7 +65,7 @@ def test_case_34_a_file_that_changed_since_it_was_listed(tmp_path: Path, change:
     base = os.fsencode(tmp_path)
     fill(base, {b"f": b"a" * 1000})
     row = listed(base, b"f")
-    CHANGES[change](base + b"/f")
+    change_file(base + b"/f", change)
     with Root(base) as root:
         with pytest.raises(ChangedError) as caught:
             read_small(root, b"f", row[2], row[1])
@@ -74,7 +87,7 @@ def test_case_34_a_file_that_changes_while_it_is_read(
     def read(fd: int, count: int) -> bytes:
         data = real(fd, count)
         monkeypatch.setattr(reader_module.os, "read", real)
-        CHANGES[change](base + b"/f")
+        change_file(base + b"/f", change)
         return data
 
     with Root(base) as root:
@@ -83,7 +96,7 @@ def test_case_34_a_file_that_changes_while_it_is_read(
             read_small(root, b"f", row[2], row[1])
         row = listed(base, b"f")
         with SourceFile(root, b"f", row) as file:
-            CHANGES["grown"](base + b"/f")
+            change_file(base + b"/f", "grown")
             with pytest.raises(ChangedError):
                 file.recheck()
             with pytest.raises(ChangedError):

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from posix_parts import as_nobody, files_of, fill, open_directory
+
 from entrepot.model.errors import ChangedError, NameNotPossibleError, PlaceError, StoreError, VanishedError
 from entrepot.storage.posix import root as root_module
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.staging import Staging
-
-from posix_parts import as_nobody, files_of, fill, open_directory
 
 
 @pytest.fixture

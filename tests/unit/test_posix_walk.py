@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from posix_parts import as_nobody, files_of, fill, open_directory
+
 from entrepot.model.entry import Page, Row
 from entrepot.model.errors import ForbiddenError, NotFoundError
 from entrepot.storage.posix import scan as scan_module
 from entrepot.storage.posix import walk as walk_module
 from entrepot.storage.posix.names import to_path
 from entrepot.storage.posix.walk import walk
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from posix_parts import as_nobody, files_of, fill, open_directory
 
 
 def pages_of(root: bytes | int, **options: object) -> list[Page]:

@@ -37,6 +37,9 @@ def write_rest(fd: int, rest: memoryview) -> None:
 
 def allocate(fd: int, size: int) -> None:
     """Reserve space where the file system can; else only set the size (never write zeros)."""
+    room = os.fstatvfs(fd)
+    if room.f_frsize and room.f_blocks and size > room.f_bfree * room.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # fallocate would fill the disk to find out
     result = _FALLOCATE(fd, 0, 0, size)
     if result == 0:
         return

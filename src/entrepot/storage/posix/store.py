@@ -17,7 +17,7 @@ from .reader import SourceFile
 from .root import Root
 from .scan import Symlinks
 from .staging import Staging
-from .walk import walk
+from .walk import open_root, walk
 
 _CHILDREN = 1000
 
@@ -37,8 +37,12 @@ class PosixStore:
         return Root(self.path, create, follow=self.symlinks == "follow", escape=self.escape)
 
     def check(self) -> None:
-        """Raise PlaceError with a clear message if the directory cannot be used."""
-        self.root().close()
+        """Raise NotFoundError or ForbiddenError with a clear message if the directory cannot be used."""
+        self._readable().close()
+
+    def _readable(self) -> Root:
+        os.close(open_root(self.path))
+        return self.root()
 
     def identity(self) -> tuple[str, bytes]:
         """``file`` and the real path with a slash: equal for every name of one directory."""
@@ -55,7 +59,7 @@ class PosixStore:
 
     def head(self, key: bytes) -> Info:
         """One file. Raises NotFoundError."""
-        with self.root() as root:
+        with self._readable() as root:
             try:
                 state = root.lstat(key)
             except VanishedError:
@@ -72,7 +76,7 @@ class PosixStore:
         """One level below the directory ``prefix`` (empty, or with slash): (files, directories)."""
         if prefix and not prefix.endswith(b"/"):
             raise NameNotPossibleError(f"{show(prefix)}: a directory key ends in a slash", subject=show(prefix))
-        with self.root() as root:
+        with self._readable() as root:
             try:
                 fd = root.open_directory(prefix[:-1])
             except VanishedError:
@@ -101,7 +105,7 @@ class PosixStore:
 
     def read(self, key: bytes) -> bytes:
         """A whole small file. Raises NotFoundError."""
-        with self.root() as root:
+        with self._readable() as root:
             try:
                 with SourceFile(root, key) as file, os.fdopen(os.dup(file.fd), "rb") as stream:
                     data = stream.read()
