@@ -36,6 +36,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--scale", type=float, default=1.0, help="multiply the sizes of all data sets")
     add("--json", metavar="FILE", help="write every run and every bar there")
     add("--bin", default="", metavar="DIR", help="where the programs are (else beside this Python, else PATH)")
+    add("--src", default="", metavar="DIR", help="a source tree of ours to run instead of what is installed")
     add("--scratch", default="/dev/shm", metavar="DIR", help="tmpfs with 12 GiB free; a folder is made in it")
     add("--state-on-disk", default="", metavar="DIR", help="keep our ledger there and not on tmpfs")
     add("--server-cpus", default="0", help="cores of the server; '' for any")
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         runs=1 if options.quick else options.runs,
         tools=tuple(t.strip() for t in options.tools.split(",")),
         bin=options.bin,
+        src=options.src,
         server_cpus=options.server_cpus if pin else "",
         client_cpus=options.client_cpus if pin else "",
         timeout=options.timeout,

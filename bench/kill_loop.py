@@ -66,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--seed", type=int, default=None)
     add("--flag", action="append", default=[], help="one more option for entrepot sync")
     add("--bin", default="")
+    add("--src", default="", metavar="DIR", help="a source tree of ours to run instead of what is installed")
     add("--scratch", default="/dev/shm")
     add("--timeout", type=float, default=120)
     add("--most-faults", type=int, default=20, help="stop after so many")
@@ -74,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     rng = random.Random(seed)
     say(f"seed {seed}")
     scratch = Path(tempfile.mkdtemp(prefix="entrepot-kill-", dir=options.scratch))
-    settings = Settings(scratch, Sizes(), 1, (), bin=options.bin, server_cpus="", client_cpus="")
+    settings = Settings(scratch, Sizes(), 1, (), bin=options.bin, src=options.src, server_cpus="", client_cpus="")
     failed = False
     try:
         make_tree(scratch / "tree", options.small, options.large, options.large_mib, rng)

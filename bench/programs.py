@@ -34,11 +34,15 @@ def _behind_wrapper(name: str, path: str) -> str:
 def our_command(settings: Settings) -> list[str]:
     """Entrepot as installed, else from this checkout; empty if it cannot run."""
     installed = find_program("entrepot", settings.bin)
-    if installed:
+    if installed and not settings.src:
         return [installed]
-    if (HERE.parent / "src" / "entrepot" / "__main__.py").exists():
+    if (_source(settings) / "entrepot" / "__main__.py").exists():
         return [sys.executable, "-m", "entrepot"]
     return []
+
+
+def _source(settings: Settings) -> Path:
+    return Path(settings.src) if settings.src else HERE.parent / "src"
 
 
 def pinned(command: list[str], cpus: str) -> list[str]:
@@ -61,8 +65,8 @@ def environment(settings: Settings, endpoint: str, ca: str) -> dict[str, str]:
         # a checkout that may not write its .pyc files would be compiled anew at each start
         "PYTHONPYCACHEPREFIX": str(settings.scratch / "pycache"),
     }
-    if not find_program("entrepot", settings.bin):
-        env["PYTHONPATH"] = str(HERE.parent / "src")
+    if settings.src or not find_program("entrepot", settings.bin):
+        env["PYTHONPATH"] = str(_source(settings))
     if endpoint:
         env["AWS_ENDPOINT_URL"] = env["S3_ENDPOINT_URL"] = endpoint
     if ca:

@@ -38,6 +38,8 @@ class Settings:
     runs: int
     tools: tuple[str, ...]
     bin: str = ""
+    src: str = ""
+    """A source tree of ours to run; empty: what is installed, else this checkout."""
     server_cpus: str = "0"
     client_cpus: str = "1"
     timeout: float = 300.0
