@@ -63,9 +63,11 @@ class Program:
     ) -> None:
         self.log = log
         self.grace = grace
+        tied = shutil.which("setpriv")  # ends the program even when this process is killed
+        start = [tied, "--pdeathsig", "KILL", "--"] if tied else []
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
-                list(command),
+                [*start, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
