@@ -28,6 +28,9 @@ _TABLE = {
     "tasks": ("tasks", "Show the runs of this machine."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
+_OTHER_WORDS = {"task": "tasks", "connections": "connection"}
+"""Singular or plural: both are understood, one is shown."""
+
 _EPILOG = """\b
 Places:  /a/path · s3://BUCKET/PREFIX (also oss, cos, obs, bos, ks3, qiniu, ufile, aoss, minio)
          az://CONTAINER/PREFIX · NAME:BUCKET/PREFIX of a stored connection
@@ -43,6 +46,7 @@ class Commands(Verbs):
         return list(_TABLE)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = _OTHER_WORDS.get(cmd_name, cmd_name)
         if cmd_name not in _TABLE:
             return None
         command: click.Command = import_module(f"{__package__}.{_TABLE[cmd_name][0]}").command

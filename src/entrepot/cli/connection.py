@@ -70,9 +70,7 @@ def _forbidden(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--provider",
     type=click.Choice(get_args(Provider)),
-    default="s3",
-    show_default=True,
-    help="Whose rules the endpoint follows.",
+    help="Whose rules the endpoint follows.  [default: told by the endpoint's host]",
 )
 @click.option("--endpoint", default="", metavar="URL", help="https://HOST[:PORT], without the bucket.")
 @click.option("--region", default="", help="Region to sign for.")
@@ -111,6 +109,7 @@ def add(name: str, **flags: Any) -> int:  # fmt: skip
     from entrepot.service.connections import ConnectionStore, check
 
     options = _extras(flags["options"])
+    flags["provider"] = flags["provider"] or _provider_of(flags["endpoint"])
     if flags["anonymous"]:
         options["anonymous"] = "true"
     ca_file = os.path.abspath(os.path.expanduser(flags["ca_file"])) if flags["ca_file"] else ""
@@ -131,6 +130,16 @@ def add(name: str, **flags: Any) -> int:  # fmt: skip
     )  # fmt: skip
     say(f"connection {name} stored; try it: entrepot connection test {name} BUCKET")
     return OK
+
+
+def _provider_of(endpoint: str) -> str:
+    if not endpoint:
+        return "s3"
+    from urllib.parse import urlsplit
+
+    from entrepot.storage.s3.profiles import provider_of
+
+    return provider_of(urlsplit(endpoint).hostname or "")
 
 
 def _extras(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -36,7 +36,9 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         known = self.list_commands(ctx)
-        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+        if name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        if self.get_command(ctx, name) is None:
             where = ctx.command_path.removeprefix("entrepot").strip()
             raise Unknown(
                 f"no such command: {f'{where} ' if where else ''}{name}",

@@ -56,7 +56,7 @@ FILTER_FLAGS: list[Decorator] = [
     click.option("--exclude", multiple=True, metavar="PATTERN", help="The same, to leave entries out."),
     click.option("--filter-from", multiple=True, metavar="FILE",
                  help="Rules from a file: + PATTERN and - PATTERN, one a line; # begins a comment."),
-    click.option("--min-size", type=SIZE, default=0, metavar="SIZE", help="Leave out smaller (64K, 1.5G)."),
+    click.option("--min-size", type=SIZE, default=0, metavar="SIZE", help="Leave out smaller ones (64K, 1.5G)."),
     click.option("--max-size", type=SIZE, default=0, metavar="SIZE", help="Leave out larger ones."),
     click.option("--modified-after", type=MOMENT, default=0, metavar="TIME",
                  help="Only what changed since (2026-11-21, 2026-11-21T08:30Z, 3d)."),
@@ -94,7 +94,8 @@ LIMIT_FLAGS: list[Decorator] = [
                  help="Go on with the other entries, or stop at the first failure."),
     click.option("--max-failures", type=click.IntRange(min=0), default=0, metavar="N",
                  help="Stop after N failed entries (0: never)."),
-    click.option("--report", default="", metavar="FILE", help="Write the outcome of every entry to FILE."),
+    click.option("--report", default="", metavar="FILE",
+                 help="Write the outcome of every entry to FILE (.jsonl, .csv, .parquet)."),
 ]  # fmt: skip
 
 
