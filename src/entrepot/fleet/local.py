@@ -41,8 +41,8 @@ class LocalFleet:
         """Cores that this process may use."""
         return len(os.sched_getaffinity(0))
 
-    def launch(self, runner_id: str) -> None:
-        """Fork one runner."""
+    def launch(self, runner_id: str, main: Callable[[socket.socket], int] | None = None) -> None:
+        """Fork one runner; it runs ``main`` instead of the usual one when given."""
         ours, theirs = socket.socketpair()
         parent = os.getpid()
         try:
@@ -52,12 +52,14 @@ class LocalFleet:
             theirs.close()
             raise InternalError(f"no process could be started: {error.strerror}", hint="lower --processes") from error
         if pid == 0:
-            self._be_child(parent, ours, theirs)
+            self._be_child(parent, ours, theirs, main or self._main)
         theirs.close()
         self._children[runner_id] = _Child(pid, ours)
         self._joined(runner_id, ours)
 
-    def _be_child(self, parent: int, ours: socket.socket, theirs: socket.socket) -> None:
+    def _be_child(
+        self, parent: int, ours: socket.socket, theirs: socket.socket, main: Callable[[socket.socket], int]
+    ) -> None:
         status = 1
         try:
             for number in _IGNORED:
@@ -68,7 +70,7 @@ class LocalFleet:
             ours.close()
             for other in self._children.values():
                 other.pipe.close()
-            status = self._main(theirs)
+            status = main(theirs)
         finally:
             # No clean-up of what was inherited: it belongs to the parent.
             os._exit(status)

@@ -11,7 +11,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from entrepot.model.errors import EntrepotError
@@ -36,6 +36,15 @@ class Assignment:
     spec: TaskSpec
     state_dir: str
     processes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Scouted:
+    """What the first runner found before the task: result of the checks, first cuts, or why not."""
+
+    found: Any = None
+    cuts: list[bytes] = field(default_factory=list)
+    error: EntrepotError | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,6 +115,10 @@ class PipePort:
         """Wait for the task. Raises PipeClosed when there will be none."""
         assignment: Assignment = self._call("hello")
         return assignment
+
+    def tell(self, scouted: Scouted) -> None:
+        """Tell what was found before the task."""
+        self._call("tell", scouted)
 
     def farewell(self, last: Farewell) -> None:
         """Say why this runner ends."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from entrepot.model.errors import EntrepotError
 from entrepot.model.shard import LedgerPort, Shard
 
-from .pipe import LENGTH, PATIENCE, Assignment, Bell, Farewell, pack
+from .pipe import LENGTH, PATIENCE, Assignment, Bell, Farewell, Scouted, pack
 
 
 class ServedPort(LedgerPort, Protocol):
@@ -54,6 +54,7 @@ class PipeServer:
     def __init__(self, bell: Bell, clock: Callable[[], float] = time.monotonic) -> None:
         self.bell = bell
         self.gone: list[tuple[str, Farewell | None]] = []
+        self.scouted: Scouted | None = None
         self._clock = clock
         self._selector = selectors.DefaultSelector()
         self._guests: dict[str, _Guest] = {}
@@ -148,6 +149,10 @@ class PipeServer:
             guest.greeted = True
             if self._assign is not None:
                 self._answer(guest, True, self._assign(guest.runner_id))
+            return
+        if name == "tell":
+            self.scouted = message[1]
+            self._answer(guest, True, None)
             return
         if name == "farewell":
             guest.last = message[1]

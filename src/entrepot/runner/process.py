@@ -8,8 +8,8 @@ import socket
 import traceback
 from collections.abc import Callable
 
-from entrepot.ledger.pipe import Assignment, Bell, Farewell, PipeClosed, PipePort
-from entrepot.model.errors import EntrepotError
+from entrepot.ledger.pipe import Assignment, Bell, Farewell, PipeClosed, PipePort, Scouted
+from entrepot.model.errors import EntrepotError, InternalError
 from entrepot.work.session import Session
 
 from . import loop
@@ -17,17 +17,33 @@ from . import loop
 SessionMaker = Callable[[Assignment, PipePort], Session]
 
 
-def live(pipe: socket.socket, bell: Bell, make_session: SessionMaker) -> int:
-    """Everything from the fork to the exit code. ``make_session`` opens the session for an assignment."""
+def live(
+    pipe: socket.socket, bell: Bell, make_session: SessionMaker, scout: Callable[[], Scouted] | None = None
+) -> int:
+    """Everything from the fork to the exit code. ``make_session`` opens the session for an assignment.
+
+    ``scout`` is what one of the runners does first: look at the places while the parent gets ready.
+    """
     parent = os.getppid()
     port = PipePort(pipe)
     try:
+        if scout is not None:
+            port.tell(_look(scout))
         assignment = port.hello()
         last = _work(port, bell, lambda: make_session(assignment, port), lambda: os.getppid() == parent)
         port.farewell(last)
     except PipeClosed:
         return 1
     return 0 if last.error is None and not last.text else 1
+
+
+def _look(scout: Callable[[], Scouted]) -> Scouted:
+    try:
+        return scout()
+    except EntrepotError as error:
+        return Scouted(error=error)
+    except Exception:
+        return Scouted(error=InternalError(f"the checks failed: {traceback.format_exc(limit=-12)}"))
 
 
 def _work(port: PipePort, bell: Bell, make_session: Callable[[], Session], alive: Callable[[], bool]) -> Farewell:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -71,16 +70,13 @@ def claim(
     spec: TaskSpec,
     found: Preflight,
     options: SyncOptions,
-    plan: Callable[[], list[bytes]],
+    cuts: list[bytes],
 ) -> Claim:
     """Resume or create in one transaction. Raises GuardError when another live process is in the way.
 
-    ``plan`` asks the source where to cut the first ranges; it is called outside of any transaction.
+    ``cuts`` are where to cut the first ranges of a new task.
     """
     key = spec_hash(spec.kind, found, options)
-    with ledger.read() as connection:
-        fresh = options.dry_run or tasks.resumable(connection, key) is None
-    cuts = plan() if fresh else []
     with ledger.write() as connection:
         earlier = None if options.dry_run else tasks.resumable(connection, key)
         if earlier is not None and is_running(earlier):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from entrepot.fleet.local import LocalFleet
 from entrepot.ledger import events, tasks
 from entrepot.ledger.database import Ledger
 from entrepot.ledger.pipe import Farewell
-from entrepot.ledger.pipe_server import PipeServer
 from entrepot.model.errors import EntrepotError, GuardError, InternalError
 from entrepot.model.options import SyncOptions
 from entrepot.model.task import TaskState
 
 from . import phases
+from .crew import Crew
 from .interrupts import Interrupts
 from .request import Interrupted, Snapshot
 from .watch import Watch
@@ -28,7 +27,7 @@ _STATE_AFTER = {"pause": TaskState.PAUSED, "cancel": TaskState.CANCELLED}
 
 
 class Conductor:
-    """The parent's side of a run. ``launch`` starts one more runner and answers its id."""
+    """The parent's side of a run."""
 
     def __init__(
         self,
@@ -36,9 +35,7 @@ class Conductor:
         task_id: str,
         options: SyncOptions,
         *,
-        server: PipeServer,
-        fleet: LocalFleet,
-        launch: Callable[[], str],
+        crew: Crew,
         watch: Watch,
         interrupts: Interrupts,
         clock: Callable[[], float] = time.monotonic,
@@ -46,13 +43,13 @@ class Conductor:
         self._ledger = ledger
         self._task_id = task_id
         self._options = options
-        self._server = server
-        self._fleet = fleet
-        self._launch = launch
+        self._server = crew.server
+        self._fleet = crew.fleet
+        self._launch = crew.launch
         self._watch = watch
         self._interrupts = interrupts
         self._clock = clock
-        self._size = len(server.runners)
+        self._size = crew.size
         self._restarts = 0
         self._restart_at: list[float] = []
         self._end: TaskState | None = None
