@@ -31,6 +31,7 @@ HEAVY = (
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENTREPOT_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("ENTREPOT_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("ENTREPOT_DEBUG", raising=False)
 
 
@@ -168,19 +169,54 @@ def test_a_hint_and_no_traceback_unless_debugging(
         run(["sync", "/a", "/b"])
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    done = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f"set -o pipefail; {sys.executable} -m entrepot completion zsh | head -c 10 >/dev/null",
-        ],
+def shell(command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    import entrepot
+
+    path = str(Path(entrepot.__file__).parents[1])
+    return subprocess.run(
+        ["bash", "-c", f'set -o pipefail; entrepot() {{ "{sys.executable}" -m entrepot "$@"; }}; {command}'],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": "src"},
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=60,
         check=False,
     )
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    for number in range(6000):
+        (tmp_path / f"{'x' * 60}{number}").touch()
+    for command in (
+        "entrepot ls -r . | head -n 1",
+        "entrepot ls -r --json . | head -n 1",
+        "entrepot ls -0 . | head -c 9",
+    ):
+        done = shell(f"{command} >/dev/null", tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), command
+
+
+def test_an_output_that_is_full_or_closed(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    done = shell("entrepot ls . >/dev/full", tmp_path)
+    assert done.returncode == 5
+    assert done.stderr.startswith("entrepot: No space left on device where the output goes\nhint: ")
+    done = shell("entrepot ls . >&-", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_noun_alone_shows_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["connection"]):
+        assert run(words) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith("Usage: entrepot")
+        assert "Commands:\n" in shown.err
+
+
+def test_singular_and_plural_are_both_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["task", "list"]) == 0
+    assert run(["connections", "list"]) == 0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,12 @@ class Commands(Verbs):
         command: click.Command = import_module(f"{__package__}.{_TABLE[cmd_name][0]}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _TABLE.items()])
@@ -62,6 +69,10 @@ class Commands(Verbs):
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [CompletionItem(name, help=text) for name, (_, text) in _TABLE.items() if name.startswith(incomplete)]
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has enough. (click would answer a BrokenPipeError with an exit code of its own.)"""
 
 
 @click.group(
@@ -83,13 +94,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = program.main(args=args, prog_name="entrepot", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else OK
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         _forget_stdout()
         return OK
     except (KeyboardInterrupt, click.Abort):
         say("")
         complain("interrupted", "run the same command again to go on")
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as fault:
+        say(fault.format_message())
+        return USAGE
     except click.ClickException as fault:
         complain(*_usage_words(fault))
         return USAGE
@@ -101,6 +115,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as fault:
         if debug:
             raise
+        if isinstance(fault, OSError) and fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            where = f": {os.fsdecode(fault.filename)}" if fault.filename else " where the output goes"
+            complain(f"{fault.strerror}{where}", "make room, or choose another place")
+            return INTERNAL
         complain(
             f"internal error: {type(fault).__name__}: {fault}",
             "run again with ENTREPOT_DEBUG=1 for the details, and report it",
@@ -128,7 +146,11 @@ def _usage_words(fault: click.ClickException) -> tuple[str, str]:
 
 
 def _safe_streams() -> None:
-    """A key or message that the locale cannot show must not stop a run."""
+    """A key or message that the locale cannot show must not stop a run; nor must a closed stream."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
