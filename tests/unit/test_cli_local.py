@@ -115,6 +115,38 @@ def test_verify_tells_a_difference(place: Path, capsys: pytest.CaptureFixture[st
     assert "1 entry differs" in shown.err
 
 
+def test_a_manifest_is_signed_and_an_altered_one_is_noticed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from entrepot.model.errors import UsageError
+    from entrepot.service.manifest import check_manifest
+
+    assert run(["sync", "src", "dst", "-q", "--processes", "1"]) == 0
+    assert run(["verify", "src", "dst", "-q", "--manifest", "m.jsonl", "--processes", "1"]) == 0
+    tail = check_manifest("m.jsonl")
+    assert (tail["entries"], tail["outcomes"]) == (3, {"equal": 3})
+    head, *rows, _ = [json.loads(line) for line in (place / "m.jsonl").read_text().splitlines()]
+    assert head["source"] == str(place / "src")
+    assert [row["key"] for row in rows] == ["a", "d/b", "d/e/c"]
+    assert run(["verify", "--check-manifest", "m.jsonl"]) == 0
+    assert "3 entries (3 equal), digest and signature hold" in capsys.readouterr().out
+    (place / "m.jsonl").write_text((place / "m.jsonl").read_text().replace('"d/b"', '"d/c"'))
+    with pytest.raises(UsageError, match="altered"):
+        check_manifest("m.jsonl")
+    assert run(["verify", "--check-manifest", "m.jsonl"]) == 2
+    assert run(["verify", "--check-manifest", "none"]) == 2
+    assert not (place / "state/segments").exists() or not os.listdir(place / "state/segments")
+    assert run(["verify", "src", "dst", "--manifest", "none/m"]) == 2
+
+
+def test_a_report_names_every_entry(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "dst" / "a").mkdir(parents=True)
+    assert run(["sync", "src", "dst", "--report", "r.jsonl", "--processes", "1"]) == 1
+    assert f"report: {place}/r.jsonl" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (place / "r.jsonl").read_text().splitlines()]
+    assert {row["key"]: row["outcome"] for row in rows} == {"a": "failed", "d/b": "copied", "d/e/c": "copied"}
+    assert run(["sync", "src", "dst", "-q", "--report", "r.csv", "--processes", "1"]) == 1
+    assert (place / "r.csv").read_text().count("equal") == 2
+
+
 def test_tasks_list_show_failures_and_cancel(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["tasks"]) == 0
     assert capsys.readouterr().err == "no tasks yet\n"

@@ -129,6 +129,8 @@ def test_preserve_all_and_none(engine: FakeEngine) -> None:
         ["--list", "/"],
         ["--delete-max-share", "1.5"],
         ["--delete-max-count", "-1"],
+        ["--report", "/no/such/directory/r.csv"],
+        ["--report", "/"],
     ],
 )
 def test_contradictions_are_refused_before_anything_runs(engine: FakeEngine, words: list[str]) -> None:
@@ -189,20 +191,21 @@ def test_json_is_one_last_object_with_exactly_the_promised_keys(
 
 
 def test_the_summary_tells_what_failed_and_where_to_read_on(
-    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine.answer = finished(report="/tmp/r.csv", warnings=["clock is 20 min off"])
-    assert run(["sync", "/a", "/b"]) == 1
+    report = str(tmp_path / "r.csv")
+    engine.answer = finished(report=report, warnings=["clock is 20 min off"])
+    assert run(["sync", "/a", "/b", "--report", report]) == 1
     shown = capsys.readouterr()
     for text in (
         "Done, but 2 entries failed", "copied", "equal", "deleted", "skipped", "6 requests (2 list, 4 put)",
         "1 retried",
-        "peak memory 50.0 MiB", "1 forbidden:", r"$'x\e[31m': 403 denied", "1 timeout:", "report: /tmp/r.csv",
+        "peak memory 50.0 MiB", "1 forbidden:", r"$'x\e[31m': 403 denied", "1 timeout:", f"report: {report}",
         "warning: clock is 20 min off",
     ):  # fmt: skip
         assert text in shown.out, text
     assert "\x1b" not in shown.out + shown.err
-    assert shown.err == "entrepot: 2 entries failed\nhint: read /tmp/r.csv\n"
+    assert shown.err == f"entrepot: 2 entries failed\nhint: read {report}\n"
 
 
 def test_a_clean_run(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,11 @@ def run_task(
     quiet: bool,
     no_progress: bool,
     single: bool = False,
+    manifest: str = "",
 ) -> int:
     """Run one task to its end, show it, and answer the exit code. ``single``: the places name one object each."""
     from entrepot.service import oneshot
+    from entrepot.service.outcome import check_outputs, write_outputs
     from entrepot.service.request import Interrupted, TaskRequest
 
     from .summary import as_json, print_summary
@@ -59,6 +62,7 @@ def run_task(
         state_dir=state_dir,
         connections=connection_lookup(),
     )
+    check_outputs(request, manifest)
     progress = progress_for(kind, quiet=quiet, wanted=not no_progress)
     try:
         snapshot = oneshot.run(request, progress.show, trade=single_trade() if single else None)
@@ -68,6 +72,7 @@ def run_task(
         snapshot = stop.snapshot
     finally:
         progress.close()
+    write_outputs(request, snapshot, manifest)
     code = code_of(snapshot)
     if as_json_:
         out_json(as_json(snapshot))
@@ -105,7 +110,11 @@ def _complain_about(snapshot: Snapshot, code: int, kind: str) -> None:
         complain("interrupted", "run the same command again to go on")
     elif code == SOME_FAILED:
         count = max(snapshot.totals.failed, sum(snapshot.failure_counts.values()))
-        hint = f"read {snapshot.report}" if snapshot.report else f"entrepot tasks failures {snapshot.task_id}"
+        hint = (
+            f"read {snapshot.report}"
+            if os.path.exists(snapshot.report)
+            else f"entrepot tasks failures {snapshot.task_id}"
+        )
         complain(failed_phrase(count, kind), hint)
     elif code == GUARD:
         complain("a guard stopped the run: " + ("; ".join(snapshot.warnings) or "it waits for approval"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,8 @@ def print_summary(snapshot: Snapshot, *, kind: str, dry_run: bool) -> None:
     _print_failures(snapshot)
     for warning in snapshot.warnings:
         out(f"  warning: {plain_text(warning)}")
-    if snapshot.report:
-        out(f"  report: {snapshot.report}")
+    if snapshot.report and os.path.exists(snapshot.report):
+        out(f"  report: {plain_text(snapshot.report)}")
 
 
 def _headline(snapshot: Snapshot, kind: str, dry_run: bool) -> str:
