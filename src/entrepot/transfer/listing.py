@@ -82,6 +82,11 @@ class LaneFeed:
         self._restarts = 0
         self._ask()
 
+    @property
+    def position(self) -> bytes:
+        """The highest key that was fetched."""
+        return self._last
+
     def fill(self) -> bool:
         if self.rows:
             return True
@@ -145,7 +150,8 @@ class LaneFeed:
         self._restarts += 1
         if self._restarts > RESTARTS:
             self.error = UnexpectedReplyError(
-                f"the listing of {self._place} is not in key order: a page after {self._last!r} ends at {rows[-1][0]!r}",
+                f"the listing of {self._place} is not in key order: "
+                f"a page after {self._last!r} ends at {rows[-1][0]!r}",
                 subject=self._place,
                 hint="the store does not list in byte order; nothing was deleted in this range",
             )

@@ -1,10 +1,11 @@
 """Ranges: where to cut a listing that runs, so that idle listers can take a far part of it.
 
 For object stores: probes (listings of one key) behind chosen texts tell the next real key. A first round climbs out of
-the current key (what comes after everything that begins with ``a[:i]``, for each i), which shows the level at which
-the rest of the range branches; further rounds enumerate siblings at that level and below, until there are enough
-boundaries. Works on flat numbered keys, dates, hashes and deep trees alike; costs some tens of tiny requests, so it is
-only done for a range that has already proved long. File trees know their cuts from their top directories.
+the current key (what comes after everything that begins with ``a[:i]``, for each i): the shortest such text that still
+has keys behind it is where the rest of the range branches. From there the tree of key prefixes is opened level by
+level, all branches of a level at once, until a level has enough of them: siblings are taken to be of like size. Works
+on flat numbered keys, dates, hashes and deep trees alike; costs some tens of tiny requests, so it is only done for a
+range that has already proved long. File trees know their cuts from their top directories.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ DIGITS = b"0123456789"
 UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LOWER = b"abcdefghijklmnopqrstuvwxyz"
 CLIMB_MAX = 48
-ROUNDS = 5
-PROBES_MAX = 800
+ROUNDS = 12
+PROBES_MAX = 1000
 
 Found = Callable[[list[bytes]], None]
 
@@ -39,79 +40,78 @@ class CutSearch:
         self._until = until
         self._wanted = wanted
         self._found = found
-        self._keys: set[bytes] = set()
+        self._depth = -1
+        """Length of the prefixes that the nodes of the present level differ in; -1 while climbing."""
+        self._nodes: dict[bytes, bytes] = {}
+        """Prefix of the present depth -> first key known below it."""
+        self._climb: dict[int, bytes] = {}
         self._asked: set[bytes] = set()
         self._open = 0
         self._round = 0
-        self._probe(after[:end] + HIGHEST for end in range(min(len(after), CLIMB_MAX) + 1))
+        self._fresh = False
+        for end in range(min(len(after), CLIMB_MAX) + 1):
+            self._probe(after[:end] + HIGHEST, lambda key, end=end: self._climb.setdefault(end, key))  # type: ignore[misc]
 
-    def _probe(self, texts: object) -> None:
-        fresh = []
-        for text in texts:  # type: ignore[attr-defined]
-            if text not in self._asked and len(self._asked) < PROBES_MAX:
-                self._asked.add(text)
-                fresh.append(text)
-        if not fresh:
-            self._finish()
+    def _probe(self, text: bytes, take: Callable[[bytes], object]) -> None:
+        if text in self._asked or len(self._asked) >= PROBES_MAX:
             return
-        self._open += len(fresh)
-        for text in fresh:
-            self._lane.submit(List(text, b"", "etag", self._answered, limit=1))
+        self._asked.add(text)
+        self._open += 1
+        self._lane.submit(List(text, b"", "etag", self._answered, take, limit=1))
 
     def _answered(self, op: List) -> None:
         self._open -= 1
         if op.error is None and op.page.rows:
             key = op.page.rows[0][0]
             if key > self._after and (self._until is None or key < self._until):
-                self._keys.add(key)
+                op.job(key)
         if self._open == 0:
             self._next_round()
 
     def _next_round(self) -> None:
         self._round += 1
-        if not self._keys or len(self._keys) >= self._wanted * 2 or self._round > ROUNDS:
+        if self._depth < 0:
+            if not self._climb:
+                self._found([])
+                return
+            shallowest = min(self._climb)
+            self._depth = shallowest + 1
+            self._nodes[self._after[: self._depth]] = self._after
+            self._add(self._climb[shallowest])
+        elif not self._fresh:
+            if len(self._nodes) > self._wanted or self._round > ROUNDS:
+                self._finish()
+                return
+            self._depth += 1
+            self._nodes = {key[: self._depth]: key for key in self._nodes.values()}
+        self._fresh = False
+        self._open_level()
+        if self._open == 0:
             self._finish()
-            return
-        keys = sorted(self._keys)
-        if len(keys) >= self._wanted and self._round > 1:
-            self._finish()
-            return
-        self._probe(self._siblings(keys))
 
-    def _siblings(self, keys: list[bytes]) -> list[bytes]:
-        """Texts before each sibling of every known key, at the first place where it differs from its neighbour."""
-        texts: list[bytes] = []
-        previous = self._after
-        for index, key in enumerate(keys):
-            place = _differs(previous, key)
-            following = keys[index + 1] if index + 1 < len(keys) else self._until
-            texts += _branches(key, place, following)
-            texts += _branches(key, place + 1, following)
-            previous = key
-        return texts
+    def _open_level(self) -> None:
+        """Ask for the siblings of every node at the last place of its prefix."""
+        place = self._depth - 1
+        for prefix in list(self._nodes):
+            if len(prefix) <= place:
+                continue
+            stem, char = prefix[:place], prefix[place]
+            family = next((f for f in (DIGITS, UPPER, LOWER) if char in f), bytes((char,)))
+            for other in family:
+                if other > char:
+                    self._probe(stem + bytes((other,)), self._add)
+            self._probe(stem + family[-1:] + HIGHEST, self._add)
+
+    def _add(self, key: bytes) -> None:
+        prefix = key[: self._depth]
+        known = self._nodes.get(prefix)
+        if known is None or (key < known and known != self._after):
+            self._fresh = self._fresh or known is None
+            self._nodes[prefix] = key
 
     def _finish(self) -> None:
-        self._found(spread(sorted(self._keys), self._wanted))
-
-
-def _differs(a: bytes, b: bytes) -> int:
-    for index, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return index
-    return min(len(a), len(b))
-
-
-def _branches(key: bytes, place: int, following: bytes | None) -> list[bytes]:
-    """Probe texts for the siblings of ``key`` at ``place``: the characters of the same kind that come later."""
-    if place >= len(key):
-        return []
-    char = key[place]
-    family = next((f for f in (DIGITS, UPPER, LOWER) if char in f), b"")
-    stem = key[:place]
-    texts = [stem + bytes((c,)) for c in family if c > char]
-    if following is not None:
-        texts = [text for text in texts if text < following]
-    return texts
+        keys = sorted(key for key in self._nodes.values() if key > self._after)
+        self._found(spread(keys, self._wanted))
 
 
 def spread(keys: list[bytes], wanted: int) -> list[bytes]:
