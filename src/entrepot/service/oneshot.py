@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from entrepot.ledger.pipe import Assignment
-from entrepot.model.task import TaskSpec, TaskState
+from entrepot.model.task import END_STATES, TaskSpec, TaskState
 
 from .crew import Crew
 from .request import Interrupted, Snapshot, TaskRequest
@@ -83,6 +83,8 @@ def _conduct(crew: Crew, on_snapshot: Callable[[Snapshot], None]) -> Snapshot:
                 server.unwatch(interrupts.descriptor)
         if shot.state is TaskState.CANCELLED:
             _discard(crew, DirectPort(ledger, held.task_id, ""))
+        elif shot.state in END_STATES:
+            shot.warnings += _finish(crew, ledger, held.task_id)
         _forget_old(ledger)
         return shot
     finally:
@@ -94,6 +96,17 @@ def _discard(crew: Crew, port: DirectPort) -> None:
     discard = crew.trade.discard
     if discard is not None:
         discard(crew.spec, port, crew.environment(port.task_id))
+
+
+def _finish(crew: Crew, ledger: Ledger, task_id: str) -> list[str]:
+    """What only makes sense when every range is done."""
+    from entrepot.ledger import shards
+
+    if crew.trade.finish is None:
+        return []
+    with ledger.read() as connection:
+        cuts = shards.edges(connection, task_id, "scan")
+    return crew.trade.finish(crew.spec, cuts, crew.environment(task_id))
 
 
 def _forget_old(ledger: Ledger) -> None:

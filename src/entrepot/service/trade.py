@@ -44,10 +44,12 @@ class Trade:
     plan: Callable[[TaskSpec, int, WorkEnvironment], list[bytes]]
     open_session: Callable[[TaskSpec, LedgerPort, WorkEnvironment], Session]
     discard: Callable[[TaskSpec, LedgerPort, WorkEnvironment], None] | None = None
+    finish: Callable[[TaskSpec, list[bytes], WorkEnvironment], list[str]] | None = None
+    """The last touches after all ranges, given the keys at which they were cut; answers warnings."""
 
 
 def transfer_trade() -> Trade:
     """Syncs and verifications."""
     from entrepot.work import sync
 
-    return Trade(sync.preflight, sync.plan, sync.open_session, getattr(sync, "discard", None))
+    return Trade(sync.preflight, sync.plan, sync.open_session, sync.discard, sync.finish)

@@ -10,7 +10,7 @@ from .ends import End
 from .ranges import CutSearch, above, spread
 from .scan import Scan
 
-LONG = 8_000
+LONG = 3_000
 """Entries a range must have shown before it counts as long (pages of 1,000: cutting costs tens of requests)."""
 
 WIDEN_EVERY = 0.1
@@ -56,7 +56,7 @@ class Cutter:
         """A range to cut for ourselves, when most of the time goes into waiting for listings."""
         now = self._clock()
         passed = now - self._looked
-        if passed < WIDEN_EVERY or self._source.lane is None:
+        if passed < WIDEN_EVERY or self._source.lane is None or not self._source.cuttable:
             return None
         waiting = (idle - self._idle) / passed
         self._looked, self._idle = now, idle
@@ -71,7 +71,7 @@ class Cutter:
     def search(self, scan: Scan, wanted: int) -> None:
         """Look for up to ``wanted`` cuts of ``scan``."""
         shard_id = scan.shard.id
-        if wanted <= 0 or shard_id in self._searching:
+        if wanted <= 0 or shard_id in self._searching or not self._source.cuttable:
             return
         lane = self._source.lane
         if lane is None:

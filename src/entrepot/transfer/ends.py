@@ -24,6 +24,12 @@ class End:
     lane: Lane | None = None
     root: Root | None = None
 
+    @property
+    def cuttable(self) -> bool:
+        """True when the listing is in byte order and can begin behind any key."""
+        caps = self.store.caps
+        return self.lane is None or (caps.start_after and caps.ordered)
+
     def feed(
         self,
         low: bytes,
@@ -41,6 +47,8 @@ class End:
         if self.lane is not None:
             if keys is not None:
                 return HeadFeed(self.lane, within(keys, low, high), columns, ready)
+            if not self.cuttable:
+                return PageFeed(self.store.pages(low, columns), high)
             return LaneFeed(self.lane, low, high, columns, ready, str(self.store.location))
         if self.root is None:
             return PageFeed(iter([Page([], last=True)]), high)

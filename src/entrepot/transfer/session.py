@@ -198,7 +198,7 @@ class TransferSession:
 
     @property
     def urgent(self) -> bool:
-        if self._cutter.ready:
+        if self._cutter.ready and not self._stopping:
             return True
         if any(scan.finished for scan, _ in self._scans.values()):
             return True

@@ -26,9 +26,15 @@ CONTROL = LaneOptions(connections=1, attempts=4, retry_seconds=20.0)
 class AzureStore:
     """One location in a container. Not for several threads at once; every process opens its own."""
 
-    def __init__(self, location: Location, target: AzureTarget) -> None:
+    def __init__(
+        self,
+        location: Location,
+        connection: Connection | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.location = location
-        self.target = target
+        self.target = target_of(location, connection, environ)
         self._reactor: Reactor | None = None
         self._lane: HttpLane | None = None
 
@@ -41,7 +47,7 @@ class AzureStore:
         environ: Mapping[str, str] | None = None,
     ) -> AzureStore:
         """The store of ``location`` through ``connection`` (or the environment); sends nothing yet."""
-        return cls(location, target_of(location, connection, environ))
+        return cls(location, connection, environ=environ)
 
     @property
     def caps(self) -> Capabilities:

@@ -27,6 +27,8 @@ from .uploads import Uploads
 
 TAUGHT_BY_OTHERS = EXPIRED | SKEWED | MOVED
 """Refusals that another request in flight, or another lane, may have learned from a moment ago."""
+FORM = frozenset({400, 405, 411, 501})
+"""Statuses that may mean: this form of request is not known here."""
 PIECE = 256 << 10
 
 
@@ -42,6 +44,7 @@ class S3Dialect(Dialect):
         self.prover = Prover(self, target.profile)
         self.clock_offset: float | None = None
         """The store's clock minus ours in seconds; None until a listing told it."""
+        self._born = self._form()
         self.path = ""
         self.bucket_path = ""
         self._place()
@@ -73,7 +76,9 @@ class S3Dialect(Dialect):
         if status < 300 or error.retryable:
             return error
         learned = learn(self.target, verb, status, head, document)
-        if learned or (error.code in TAUGHT_BY_OTHERS and self.note(op).again == 0):
+        if not learned and self.note(op).again == 0:
+            learned = error.code in TAUGHT_BY_OTHERS or (status in FORM and self._form() != self._born)
+        if learned:
             self.signer.forget()
             self._place()
             return Again(error, move=self._endpoint())
@@ -86,6 +91,13 @@ class S3Dialect(Dialect):
     def subject(self, op: Op) -> str:
         """The object as messages name it: ``bucket/key``."""
         return f"{self.target.bucket}/{(self.prefix + op.key).decode('utf-8', 'backslashreplace')}"
+
+    def _form(self) -> tuple[object, ...]:
+        """The parts of the profile that decide how requests look."""
+        p = self.target.profile
+        return (
+            p.checksum, p.payload, p.list_v1, p.encoding_url, p.put_conditional, p.content_md5_required, p.batch_delete,
+        )  # fmt: skip
 
     def _monotonic(self) -> float:
         return self.clock()
