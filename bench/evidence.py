@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -25,7 +26,7 @@ def done_in_report(path: Path) -> dict[str, int]:
     """The same from a finished report, CSV or a JSON object a line."""
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     if text.startswith("{"):
-        rows = [json.loads(line) for line in text.splitlines()]
+        rows = [json.loads(line) for line in text.split("\n") if line]
     else:
-        rows = list(csv.DictReader(text.splitlines()))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     return {row["key"]: int(row["size"]) for row in rows if row.get("outcome") in DONE}

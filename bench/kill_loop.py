@@ -81,7 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
         make_tree(scratch / "tree", options.small, options.large, options.large_mib, rng)
         for name in ("lows3", "seaweed") if options.server == "both" else (options.server,):
             score = run(settings, name, options, rng)
-            print(f"{name}: {score.kills} kills, {score.rounds} rounds, {len(score.faults)} faults, seed {seed}")
+            print(
+                f"{name}: {score.kills} kills ({score.midway} midway), {score.rounds} rounds, "
+                f"{len(score.faults)} faults, seed {seed}"
+            )
             print("".join(f"  {fault}\n" for fault in score.faults), end="")
             failed = failed or bool(score.faults)
     finally:
