@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from entrepot.cli.app import run
 from entrepot.service.connections import ConnectionStore
+from parts.cli import Cli
 from parts.fake_actions import cut, status
 from parts.fake_s3 import SECRET, FakeS3
 
@@ -207,3 +209,43 @@ def test_tls_is_checked(
     assert run(["connection", "test", "lab", "src", "--json"]) == 0
     found = {check["name"]: check for check in lines(capsys)}
     assert found["TLS"]["verdict"] == "ok"
+
+
+def test_ctrl_c_then_the_same_command_goes_on(cli: Cli, fake_s3: FakeS3, tmp_path: Path) -> None:
+    fake_s3.make_bucket("src")
+    fake_s3.put("src", "key", LARGE)
+    target = str(tmp_path / "name")
+    words = ("cp", "s3://src/key", target, "--json", "--part-size", "1M")
+    fake_s3.latency = 0.3
+    with cli.start(*words, "--concurrency", "2", server=fake_s3) as run:
+        assert run.kill_when(lambda: fake_s3.count("GET") >= 4, number=signal.SIGINT)
+        stopped = run.wait()
+    assert stopped.code == 130, stopped.text
+    assert stopped.report["state"] == "PAUSED"
+    assert "entrepot: interrupted\nhint: run the same command again" in stopped.err
+    assert not os.path.exists(target)
+    fake_s3.latency = 0.0
+    before = fake_s3.count("GET")
+    done = cli(*words, server=fake_s3)
+    assert done.code == 0, done.text
+    assert done.report["resumed"] is True
+    assert fake_s3.count("GET") - before < 20, "parts that were there are not read again"
+    assert Path(target).read_bytes() == LARGE
+
+
+def test_cancel_takes_away_what_a_killed_copy_left(cli: Cli, fake_s3: FakeS3, tmp_path: Path) -> None:
+    fake_s3.make_bucket("dst")
+    (tmp_path / "file").write_bytes(LARGE)
+    fake_s3.latency = 0.3
+    words = ("cp", str(tmp_path / "file"), "s3://dst/other", "--part-size", "5M", "--concurrency", "1")
+    with cli.start(*words, server=fake_s3) as run:
+        run.kill_when(lambda: fake_s3.count("PART") >= 2)
+    assert fake_s3.open_uploads()
+    fake_s3.latency = 0.0
+    listed = cli("tasks", "list", "--json", server=fake_s3)
+    task = json.loads(listed.out)
+    assert (task["running"], task["state"] in {"SUCCEEDED", "CANCELLED"}) == (False, False)
+    cancelled = cli("tasks", "cancel", task["task_id"], server=fake_s3)
+    assert cancelled.code == 0, cancelled.text
+    assert not fake_s3.open_uploads()
+    assert fake_s3.keys("dst") == []

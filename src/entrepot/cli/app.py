@@ -99,7 +99,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return OK
     except (KeyboardInterrupt, click.Abort):
         say("")
-        complain("interrupted", "run the same command again to go on")
+        complain("interrupted")
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as fault:
         say(fault.format_message())
