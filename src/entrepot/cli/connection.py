@@ -314,7 +314,7 @@ def test(name: str, place: str, read_only: bool, as_json: bool) -> int:
 
     from entrepot.service.connections import ConnectionStore
 
-    from .reach import check_connection
+    from .reach import BRIDGED, check_connection
 
     connection = ConnectionStore().get(name)
     bucket, _, prefix = place.removeprefix(f"{name}:").strip("/").partition("/")
@@ -327,7 +327,7 @@ def test(name: str, place: str, read_only: bool, as_json: bool) -> int:
         else:
             print_check(check.verdict, check.name, check.text, check.hint)
         sys.stdout.flush()
-    if good and not bucket and not as_json:
+    if good and not bucket and not as_json and connection.provider not in BRIDGED:
         say(f"hint: entrepot connection test {name} BUCKET tries listing and writing too")
     return OK if good else PLACE_CODE
 

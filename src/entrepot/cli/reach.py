@@ -65,7 +65,10 @@ def reach_connection(connection: Connection, bucket: str = "") -> Iterator[Check
         return
     parts = urlsplit(connection.endpoint)
     if not parts.hostname:
-        yield Check("endpoint", "ok", "the provider's own")
+        if connection.provider == "azure" and connection.access_key:
+            yield from reach(f"{connection.access_key}.blob.core.windows.net", 443, tls=True)
+        else:
+            yield Check("endpoint", "ok", "the provider's own")
         return
     tls = parts.scheme in {"https", "webdavs"}
     port = parts.port or (443 if tls else 22 if connection.provider == "sftp" else 80)
@@ -106,7 +109,7 @@ def reach(host: str, port: int, *, tls: bool, verify: bool = True, ca_file: str 
             yield Check(
                 "TLS",
                 "warn",
-                "not used: keys are signed, but data travels in the open",
+                "not used: data travels in the open",
                 "use an https:// endpoint",
             )
             yield _clock(sock, host)
@@ -218,7 +221,7 @@ def _list_buckets(exchange: Exchange) -> Check:
 
 def _check_plainly(connection: Connection, bucket: str, prefix: bytes, *, write: bool) -> Iterator[Check]:
     """Any other store: open it, list it, write, read and delete one object."""
-    if not bucket:
+    if not bucket and connection.provider == "azure":
         yield Check("auth", "warn", "not tried: no bucket was named", "entrepot connection test NAME BUCKET")
         return
     step = "open"
@@ -232,7 +235,7 @@ def _check_plainly(connection: Connection, bucket: str, prefix: bytes, *, write:
         store.check()
         next(iter(store.children(b"")), None)
         yield Check("auth", "ok", "the credentials are accepted")
-        yield Check("list", "ok", bucket)
+        yield Check("list", "ok", bucket or "the root")
         if write:
             step = "write"
             yield from _write_and_read(store)
