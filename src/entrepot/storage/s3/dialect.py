@@ -20,7 +20,7 @@ from .learn import learn
 from .objects import Objects
 from .proof import Prover
 from .reads import Reads
-from .replies import info_of
+from .replies import info_of, stamp_of
 from .signing import Signer, quote_path
 from .target import S3Target
 from .uploads import Uploads
@@ -84,9 +84,18 @@ class S3Dialect(Dialect):
             return Again(error, move=self._endpoint())
         return error
 
+    @property
+    def holding(self) -> bool:
+        """While the first large body shows what the store's etags are worth, others wait."""
+        return self.prover.trying
+
     def info(self, op: Op) -> Info:
         """Read ``op.headers`` of a finished Get or Head."""
         return info_of(op.key, op.headers)
+
+    def stamp(self, op: Op) -> int:
+        """See ``Lane.stamp``."""
+        return stamp_of(op.headers)
 
     def subject(self, op: Op) -> str:
         """The object as messages name it: ``bucket/key``."""

@@ -68,11 +68,11 @@ class Objects:
             names, values = self.meta_headers(op.meta, dialect.subject(op))
         digest = None
         if op.verify:
+            if isinstance(body, FileRegion) or len(body) > dialect.options.md5_max:
+                digest = self._prover.md5_for(op)
             if self._prover.sends_crc:
                 text = crc.to_text(self.crc_for(op, body))
                 names, values = (*names, "x-amz-checksum-crc32c"), (*values, text)
-            if isinstance(body, FileRegion) and self._prover.wants_md5:
-                digest = dialect.note(op).md5 = hashlib.md5()
         if names:
             names, values = in_order(names, values)
         payload = dialect.payload_hash(body) if dialect.signs_payload else ""

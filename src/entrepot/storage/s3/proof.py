@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from entrepot.model.errors import CorruptError
-from entrepot.storage.base import Buffer, Op
-from entrepot.storage.wire.dialect import Dialect
+from entrepot.storage.base import Buffer, FileRegion, Op
+from entrepot.storage.wire.dialect import Dialect, Hold
 
 from . import crc
 from .replies import crc32c_of, may_be_md5
@@ -29,6 +29,7 @@ class Prover:
         self.large_md5: bool | None = None
         """The etags of parts and large objects are MD5; None until one was tried."""
 
+        self._trial: Op | None = None
         self.repeats: bool | None = None
         """The store repeats the checksum of an upload; one that does not has not looked at it."""
 
@@ -49,6 +50,25 @@ class Prover:
         if self.large_md5 is False:
             return False
         return not (self.sends_crc and (self.repeats or self._profile.checksum_checked))
+
+    @property
+    def trying(self) -> bool:
+        """True while one large body is on its way to show whether etags of large bodies are MD5."""
+        return self.large_md5 is None and self._trial is not None and self._trial in self._dialect.notes
+
+    def md5_for(self, op: Any, *, alone: bool = False) -> Any:
+        """A digest for a large body that leaves a file, or None. Raises Hold while another body is on trial.
+
+        ``alone``: this body goes without a checksum.
+        """
+        if self.large_md5 is False or not (alone or self.wants_md5):
+            return None
+        if self.large_md5 is None:
+            if self.trying and self._trial is not op:
+                raise Hold
+            self._trial = op
+        digest = self._dialect.note(op).md5 = hashlib.md5() if isinstance(op.body, FileRegion) else None
+        return digest
 
     def stored(self, op: Any, head: bytes, etag: bytes, sent_crc: int | None) -> None:
         """Prove a small Put whose body is in memory. Sets ``op.proof`` or raises CorruptError.

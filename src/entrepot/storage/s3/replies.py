@@ -27,6 +27,11 @@ _XML_CRC32C = re.compile(rb"<ChecksumCRC32C>([^<]*)</ChecksumCRC32C>")
 _DELETE_ERROR = re.compile(rb"<Error>(.*?)</Error>", re.DOTALL)
 _XML_KEY = re.compile(rb"<Key>([^<]*)</Key>")
 _WORD = re.compile(r"=\?utf-8\?([bq])\?([^?]*)\?=", re.IGNORECASE)
+_META_MTIME = re.compile(rb"(?i)\nx-amz-meta-mtime:[ \t]*([^\r\n]*)")
+_LAST_MODIFIED = re.compile(rb"(?i)\nlast-modified:[ \t]*([^\r\n]*)")
+_SECONDS = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,18}))?")
+_STAMPS: dict[bytes, int] = {}
+"""Last-Modified texts seen: objects written in the same second share theirs."""
 _STANDARD = {"cache-control", "content-disposition", "content-encoding", "content-language", "expires"}
 
 
@@ -145,9 +150,29 @@ def info_of(key: bytes, head: bytes) -> Info:
     return info
 
 
+def stamp_of(head: bytes) -> int:
+    """The mtime that a copy should carry: the original file's if the writer kept it, else the object's; ns."""
+    found = _META_MTIME.search(head)
+    if found is not None:
+        kept = to_mtime_ns(found.group(1).decode("latin-1"))
+        if kept is not None:
+            return kept
+    at = head.find(b"\nLast-Modified: ")
+    raw = head[at + 16 : head.find(b"\r", at + 16)] if at >= 0 else b""
+    known = _STAMPS.get(raw)
+    if known is None:
+        found = _LAST_MODIFIED.search(head)
+        known = _http_time(found.group(1).decode("latin-1").strip()) if found else 0
+        if len(_STAMPS) > 50_000:
+            _STAMPS.clear()
+        if raw:
+            _STAMPS[raw] = known
+    return known
+
+
 def to_mtime_ns(text: str) -> int | None:
     """Seconds with an optional fraction, as rclone and s3fs write them, to ns; None for anything else."""
-    found = re.fullmatch(r"(-?)(\d{1,12})(?:\.(\d{1,18}))?", text.strip())
+    found = _SECONDS.fullmatch(text.strip())
     if found is None:
         return None
     sign, whole, fraction = found.groups()

@@ -104,19 +104,18 @@ class Uploads:
     def put_part(self, op: PutPart) -> bytes | Outgoing:
         """PUT ?partNumber&uploadId."""
         dialect, body = self._dialect, op.body
+        alone = op.upload_id in self._without_crc
+        digest = self._prover.md5_for(op, alone=alone) if op.verify else None
         note = dialect.note(op)
-        note.crc = note.md5 = None
+        note.crc, note.md5 = None, digest
         names: tuple[str, ...] = ()
         values: tuple[str, ...] = ()
-        if op.verify:
-            if self._prover.sends_crc and op.upload_id not in self._without_crc:
-                note.crc = value = self._objects.crc_for(op, body)
-                names, values = _CRC, (crc.to_text(value),)
-            if isinstance(body, FileRegion) and (self._prover.wants_md5 or not names):
-                note.md5 = hashlib.md5() if self._prover.large_md5 is not False else None
+        if op.verify and self._prover.sends_crc and not alone:
+            note.crc = value = self._objects.crc_for(op, body)
+            names, values = _CRC, (crc.to_text(value),)
         payload = dialect.payload_hash(body) if dialect.signs_payload else ""
         query = f"partNumber={op.number}&uploadId={quote_query(op.upload_id.encode())}"
-        return joined(self._sign("PUT", self._path(op), query, names, values, payload), body, note.md5)
+        return joined(self._sign("PUT", self._path(op), query, names, values, payload), body, digest)
 
     def part_stored(self, op: PutPart, status: int, head: bytes, body: Buffer) -> None:
         """Take the part's etag and prove its bytes."""

@@ -165,6 +165,10 @@ class Again(Exception):
         self.move = move
 
 
+class Hold(Exception):
+    """Raised by ``turn.request``: keep the operation back until :attr:`Dialect.holding` is False."""
+
+
 Request = Callable[[Any], "bytes | Outgoing | Spread"]
 Reply = Callable[[Any, int, bytes, Buffer], None]
 TakeIn = Callable[[Any, int, bytes, "int | None"], "Intake | None"]
@@ -215,9 +219,19 @@ class Dialect:
             note = self.notes[op] = Note()
         return note
 
+    @property
+    def holding(self) -> bool:
+        """True while operations that raised :class:`Hold` should wait; asked after every reply."""
+        return False
+
     def info(self, op: Op) -> Info:
         """Read ``op.headers`` of a finished Get or Head."""
         raise NotImplementedError
+
+    def stamp(self, op: Op) -> int:
+        """See ``Lane.stamp``; a dialect may know a shorter way than reading all headers."""
+        info = self.info(op)
+        return info.source_mtime_ns if info.source_mtime_ns is not None else info.mtime_ns
 
     def subject(self, op: Op) -> str:
         """The object of ``op`` as messages name it."""

@@ -17,7 +17,7 @@ from entrepot.model.errors import StoreError, StoreTimeoutError, ThrottledError
 from entrepot.storage.base import Buffer, FileRegion, Get, Op, Put, PutPart
 
 from .connection import Connection
-from .dialect import AGAIN_MAX, Again, Dialect, Spread, Turn
+from .dialect import AGAIN_MAX, Again, Dialect, Hold, Spread, Turn
 from .http import retry_after
 from .options import LaneOptions
 from .pace import Pace
@@ -69,6 +69,7 @@ class HttpLane:
         self._turns = dialect.turns
         self._notes = dialect.notes
         self._queue: deque[Op] = deque()
+        self._held: list[Op] = []
         self._used = 0
         self._waiting = 0
         self._counts = dict.fromkeys(VERBS, 0)
@@ -110,6 +111,10 @@ class HttpLane:
         """Read the reply headers of a finished Get or Head."""
         return self.dialect.info(op)
 
+    def stamp(self, op: Op) -> int:
+        """See ``storage.base.Lane``."""
+        return self.dialect.stamp(op)
+
     def requests(self) -> dict[str, int]:
         """Requests sent so far by verb."""
         return dict(self._counts)
@@ -140,6 +145,7 @@ class HttpLane:
         self.feed = None
         self.supply.close()
         self._queue.clear()
+        self._held.clear()
         self._notes.clear()
 
     # --- the next operation -------------------------------------------------------------------------------
@@ -184,6 +190,10 @@ class HttpLane:
             return False
         except Again as again:
             self._turn_to(op, again)
+            return False
+        except Hold:
+            self._held.append(op)
+            self._waiting += 1
             return False
         if isinstance(data, Spread):
             self._queue.extendleft(reversed(data.ops))
@@ -270,6 +280,8 @@ class HttpLane:
             return
         if self._notes:
             self._notes.pop(op, None)
+        if self._held:
+            self._let_go()
         op.done(op)
 
     def cut(self, connection: Connection, reason: str) -> None:
@@ -348,6 +360,8 @@ class HttpLane:
                 self._later(op, delay * self._random())
                 return
         self._notes.pop(op, None)
+        if self._held:
+            self._let_go()
         op.error = error
         op.done(op)
 
@@ -361,6 +375,14 @@ class HttpLane:
         self._waiting -= 1
         if not self._closed:
             self._queue.appendleft(op)
+            self.pump()
+
+    def _let_go(self) -> None:
+        """Queue what was held back, once the dialect no longer holds."""
+        if not self.dialect.holding:
+            held, self._held = self._held, []
+            self._waiting -= len(held)
+            self._queue.extendleft(reversed(held))
             self.pump()
 
     def _turn_to(self, op: Op, again: Again) -> None:
