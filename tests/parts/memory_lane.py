@@ -117,6 +117,9 @@ class MemoryLane:
     def info(self, op: base.Op) -> Info:
         return self._info(op.key)
 
+    def stamp(self, op: base.Op) -> int:
+        return self.objects[op.key][1]
+
     def requests(self) -> dict[str, int]:
         return dict(self.counts)
 

@@ -356,6 +356,10 @@ class Lane(Protocol):
         """Read the reply headers of a finished Get or Head."""
         ...
 
+    def stamp(self, op: Op) -> int:
+        """The mtime (ns) that a copy of a finished Get should carry: the original file's if kept, else the object's."""
+        ...
+
     def requests(self) -> dict[str, int]:
         """Requests sent so far by verb: list, get, put, head, copy, delete, multipart."""
         ...

@@ -32,6 +32,9 @@ from .verify import VerifyMover
 BACKLOG_LOW = 1500
 """Rows waiting for a mover below which the merge goes on."""
 
+CLOCK_DOUBT = 1.5
+"""Seconds of difference between two clocks that the resolution of Date headers alone explains."""
+
 SCANS_MAX = 64
 """Key ranges listed at once in one process."""
 
@@ -114,6 +117,7 @@ class TransferSession:
             extra=extra,
             md5_etags=self._md5_etags,
             segments=self._segments if self._verifies or not looks else None,
+            reads=looks and mode == "checksum",
         )
         lane = getattr(mover, "lane", None)
         if lane is not None:
@@ -132,7 +136,9 @@ class TransferSession:
     def _learn_offset(self) -> None:
         """The store's clock against ours, from the first reply of a lane."""
         for lane in self._lanes:
-            self._clock_offset.offset_ns = int(getattr(lane, "clock_offset", 0.0) * 1e9)
+            offset: float = getattr(lane, "clock_offset", 0.0)
+            if abs(offset) >= CLOCK_DOUBT:
+                self._clock_offset.offset_ns = int(offset * 1e9)
 
     # -- shards ----------------------------------------------------------------------------------------------------
 
@@ -221,6 +227,7 @@ class TransferSession:
     def _turn(self) -> bool:
         worked = False
         if not self._stopping:
+            self._learn_offset()
             for scan, track in self._scans.values():
                 if track.backlog < BACKLOG_LOW and scan.step():
                     worked = True

@@ -41,9 +41,7 @@ def survey(store: Store, take: Take, *, columns: Columns = "mtime", chains: int 
 
 
 class _Survey:
-    def __init__(
-        self, lane: Lane, reactor: Reactor, take: Take, columns: Columns, chains: int, place: str
-    ) -> None:
+    def __init__(self, lane: Lane, reactor: Reactor, take: Take, columns: Columns, chains: int, place: str) -> None:
         self.lane, self.reactor, self.take = lane, reactor, take
         self.columns, self.chains, self.place = columns, chains, place
         self.feeds: list[tuple[LaneFeed, bytes | None]] = []

@@ -47,7 +47,7 @@ class Track:
     def work(self) -> bool:
         """Begin what there is room for."""
         worked = False
-        if self.resolver.backlog:
+        if self.resolver.backlog or self.resolver.busy:
             worked = self.resolver.work()
         if self.mover.backlog or self.mover.busy:
             worked |= self.mover.work()
@@ -70,10 +70,11 @@ def make_track(
     extra: Extra,
     md5_etags: Callable[[], bool],
     segments: Callable[[Shard], Segment] | None,
+    reads: bool = False,
 ) -> Track:
     """Join the parts of one phase."""
     columns = columns_for(mode, way)
-    resolver = Resolver(mode, way, _place(ends[0]), _place(ends[1]), mover.offer, md5_etags=md5_etags)
+    resolver = Resolver(mode, way, _place(ends[0]), _place(ends[1]), mover.offer, md5_etags=md5_etags, reads=reads)
     filters = Filter(options.filters)
     special = mover if way == "local" and hasattr(mover, "special") and not options.dry_run else None
     rules = Rules(

@@ -102,7 +102,7 @@ class DownloadMover(LaneMover):
         error = op.error
         if error is None and not job.batch.dropped:
             try:
-                self.staging.write_small(job.key, op.body, self.mtime(self.lane.info(op)))
+                self.staging.write_small(job.key, op.body, self.lane.stamp(op) if self._keeps_mtime else None)
             except StoreError as fault:
                 error = fault
         self.finished(job, as_vanished(error), op.proof)
