@@ -43,6 +43,15 @@ def test_a_secret_from_a_file(secret_file: str, capsys: pytest.CaptureFixture[st
     assert "AKID…E1" in shown.out
 
 
+def test_a_secret_file_that_others_can_read_is_remarked(secret_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(secret_file).chmod(0o644)
+    assert run([*BASE, "--access-key", "AK", "--secret-file", secret_file]) == 0
+    assert "can be read by others" in capsys.readouterr().err
+    Path(secret_file).chmod(0o600)
+    assert run([*BASE, "--access-key", "AK", "--secret-file", secret_file, "--replace"]) == 0
+    assert "can be read by others" not in capsys.readouterr().err
+
+
 def test_a_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*BASE, "--access-key", "AK", "--secret-env", "MY_SECRET", "--session-token-env", "MY_TOKEN"]
     assert run(words) == 2

@@ -255,10 +255,24 @@ def test_an_interrupted_run_still_tells_how_far_it_came(engine: FakeEngine, caps
     assert capsys.readouterr() == ("", "entrepot: interrupted\nhint: run it again\n")
 
 
-def test_a_connection_that_is_missing_is_explained(engine: FakeEngine) -> None:
-    options(engine)
-    from entrepot.model.errors import UsageError
+def test_a_connection_that_is_missing_is_told_before_anything_runs(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sync", "/a", "lab:b"]) == 2
+    shown = capsys.readouterr()
+    assert "no connection named 'lab'" in shown.err
+    assert "./lab:" in shown.err
+    assert engine.requests == []
 
-    with pytest.raises(UsageError, match="no connection named 'lab'") as caught:
-        engine.requests[-1].connections("lab")
-    assert "./lab:" in caught.value.hint
+
+def test_a_run_keeps_the_keys_it_began_with(engine: FakeEngine) -> None:
+    from entrepot.model.connection import Connection
+    from entrepot.model.secret import Secret
+    from entrepot.service.connections import ConnectionStore
+
+    ConnectionStore().add(Connection("lab", "s3", access_key="AK", secret_key=Secret("one")))
+    assert run(["sync", "/a", "lab:b"]) == 0
+    ConnectionStore().remove("lab")
+    found = engine.requests[-1].connections("lab")
+    assert found is not None
+    assert found.secret_key.reveal() == "one"

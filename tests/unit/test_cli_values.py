@@ -154,6 +154,7 @@ def test_utc_text_keeps_every_digit() -> None:
     ("key", "text"),
     [
         (b"a/b c.txt", "a/b c.txt"),
+        (b"", "''"),
         ("数据/é.bin".encode(), "数据/é.bin"),
         (b"a\nb", r"$'a\nb'"),
         (b"\x1b[31mred", r"$'\e[31mred'"),

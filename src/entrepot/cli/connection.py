@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from .exits import OK
 from .exits import PLACE as PLACE_CODE
 from .groups import Verbs
 from .places import stored_names
-from .terminal import out, out_json, say, styled
+from .terminal import out, out_json, say, styled, warn
 from .words import plain_text
 
 _FORBIDDEN = (
@@ -202,10 +203,13 @@ def _read_secret(what: str, path: str | None, variable: str | None) -> str:
     try:
         with open(0 if path == "-" else os.path.expanduser(path), encoding="utf-8", closefd=path != "-") as file:
             found = file.read(65537).strip()
+            mode = os.fstat(file.fileno()).st_mode
     except (OSError, UnicodeDecodeError) as fault:
         raise UsageError(f"--{what}-file {path}: {getattr(fault, 'strerror', None) or 'is no text'}") from None
     if not found or "\n" in found or len(found) > 65536:
         raise UsageError(f"--{what}-file {path}: expected one line with the secret and nothing else")
+    if stat.S_ISREG(mode) and mode & 0o077:
+        warn(f"{path} can be read by others", f"chmod 600 {path}, or remove it now")
     return found
 
 

@@ -64,20 +64,31 @@ def stored_names(only: str = "") -> list[str]:
         return []
 
 
-def connection_lookup() -> Callable[[str], Connection]:
-    """How the engine finds the connection of a ``NAME:…`` place."""
+def connection_lookup(*places: str) -> Callable[[str], Connection]:
+    """How the engine finds the connection of a ``NAME:…`` place.
+
+    Those of ``places`` are read now: what is wrong with them is told before anything starts, and a run keeps the
+    keys it began with in all its processes.
+    """
     from entrepot.service.connections import ConnectionStore
 
     store = ConnectionStore()
+    found: dict[str, Connection] = {}
 
     def find(name: str) -> Connection:
-        if name not in store:
+        if name not in found:
             try:
-                return store.get(name)
+                found[name] = store.get(name)
             except UsageError as fault:
+                if name in store:
+                    raise
                 raise UsageError(fault.message, hint=f"{fault.hint}; a local path is written ./{name}:…") from None
-        return store.get(name)
+        return found[name]
 
+    for place in places:
+        location = parse_location(place)
+        if location.scheme == "connection":
+            find(location.connection)
     return find
 
 

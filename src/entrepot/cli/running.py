@@ -60,7 +60,7 @@ def run_task(
         options=options,
         processes=processes,
         state_dir=state_dir,
-        connections=connection_lookup(),
+        connections=connection_lookup(source, destination),
     )
     check_outputs(request, manifest)
     progress = progress_for(kind, quiet=quiet, wanted=not no_progress)

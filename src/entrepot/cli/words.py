@@ -77,7 +77,7 @@ def key_text(key: bytes) -> str:
         text = key.decode("utf-8", "surrogateescape")
     else:
         if text.isprintable() and not text.startswith("$'"):
-            return text
+            return text or "''"
     return "$'" + "".join(_quoted(c) for c in text) + "'"
 
 
