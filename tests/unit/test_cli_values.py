@@ -15,6 +15,7 @@ from entrepot.cli.words import (
     count_text,
     duration_text,
     entries_text,
+    failure_text,
     key_json,
     key_text,
     plain_text,
@@ -179,6 +180,11 @@ def test_a_quoted_key_pasted_into_bash_is_the_same_key() -> None:
     script = "printf '%s\\0' " + " ".join(key_text(key) for key in keys)
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == keys
+
+
+def test_a_failure_names_its_key_once() -> None:
+    assert failure_text(b"a\n", r"b'a\n' is missing") == r"$'a\n': is missing"
+    assert failure_text(b"a", "no answer\x07") == r"a: no answer\x07"
 
 
 def test_messages_from_elsewhere_stay_on_one_harmless_line() -> None:

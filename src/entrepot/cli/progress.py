@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .terminal import say
-from .words import count_text, duration_text, entries_text, key_text, plain_text, rate_text, size_text
+from .words import count_text, duration_text, entries_text, failure_text, rate_text, size_text
 
 if TYPE_CHECKING:
     from entrepot.service.request import Snapshot
@@ -122,7 +122,7 @@ class _Live:
             lines.append(Text(failed_text(snapshot), style="red", overflow="ellipsis", no_wrap=True))
             last = snapshot.failures[-1] if snapshot.failures else None
             if last is not None:
-                text = f"last: {key_text(last.key)}: {plain_text(last.message)}"
+                text = f"last: {failure_text(last.key, last.message)}"
                 lines.append(Text(text, style="dim", overflow="ellipsis", no_wrap=True))
         return Group(*lines)
 

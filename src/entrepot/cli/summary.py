@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .progress import by_count
 from .terminal import out, styled
-from .words import count_text, duration_text, entries_text, key_text, plain_text, rate_text, size_text
+from .words import count_text, duration_text, entries_text, failure_text, plain_text, rate_text, size_text
 
 if TYPE_CHECKING:
     from entrepot.service.request import Snapshot
@@ -105,6 +105,6 @@ def _print_failures(snapshot: Snapshot) -> None:
         out(f"  {count_text(count)} {styled(name, 'error', sys.stdout)}:")
         examples = [f for f in snapshot.failures if str(f.failure) == name][:EXAMPLES]
         for failure in examples:
-            out(f"    {key_text(failure.key)}: {plain_text(failure.message)}")
+            out(f"    {failure_text(failure.key, failure.message)}")
         if examples and count > len(examples):
             out(f"    … and {count_text(count - len(examples))} more")

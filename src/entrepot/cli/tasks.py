@@ -13,7 +13,7 @@ from .places import connection_lookup
 from .progress import by_count
 from .summary import OUTCOMES
 from .terminal import out, out_json, say
-from .words import count_text, duration_text, key_json, key_text, plain_text, size_text, utc_text
+from .words import count_text, duration_text, failure_text, key_json, plain_text, size_text, utc_text
 
 if TYPE_CHECKING:
     from entrepot.ledger.tasks import Task
@@ -173,7 +173,7 @@ def failures(task_id: str, *, only: str, null: bool, state_dir: str, as_json: bo
                 row = {"class": str(failure.failure), "message": failure.message, "attempts": failure.attempts}
                 out_json({**key_json(failure.key), "size": failure.size, **row})
             else:
-                out(f"{failure.failure!s:<10} {key_text(failure.key)}: {plain_text(failure.message)}")
+                out(f"{failure.failure!s:<10} {failure_text(failure.key, failure.message)}")
         if not before:
             return OK
 

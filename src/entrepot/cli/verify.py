@@ -18,7 +18,8 @@ from .words import count_text
 
 _HELP = """Read SOURCE and DESTINATION and compare them, byte by byte.
 
-Exit 0 when everything below SOURCE is the same at DESTINATION, 1 when anything is missing or different.
+Exit 0 when both hold the same entries with the same contents, 1 when anything is missing, different, or at
+DESTINATION only.
 
 \b
   entrepot verify ./photos s3://backup/photos

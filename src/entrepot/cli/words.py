@@ -108,6 +108,11 @@ def key_json(key: bytes, name: str = "key") -> dict[str, Any]:
         return {name: key.decode("utf-8", "backslashreplace"), f"{name}_hex": key.hex()}
 
 
+def failure_text(key: bytes, message: str) -> str:
+    """``KEY: what happened``, with the key said once."""
+    return f"{key_text(key)}: {plain_text(message.removeprefix(f'{key!r}').lstrip(' :'))}"
+
+
 def entries_text(count: int, noun: str = "object") -> str:
     """``1 object``, ``1,234 objects``."""
     return f"{count_text(count)} {noun}{'' if count == 1 else 's'}"
