@@ -478,9 +478,8 @@ def test_53_dead_addresses_are_passed_over(fake: FakeS3) -> None:
 def test_53_a_store_out_of_reach_fails_with_a_reason(fake: FakeS3) -> None:
     target = target_of(fake.env(), "b")
     fake.stop()
-    with s3_lane(target, retry_seconds=0.5) as lane:
-        with pytest.raises(StoreTimeoutError, match=r"cannot connect to 127\.0\.0\.1"):
-            lane.one(Get(b"k", nothing))
+    with s3_lane(target, retry_seconds=0.5) as lane, pytest.raises(StoreTimeoutError, match="cannot connect to 127"):
+        lane.one(Get(b"k", nothing))
     target.endpoint_host = "no-such-host.invalid"
     target.use("path")
     with s3_lane(target, retry_seconds=0.2) as lane, pytest.raises(StoreTimeoutError, match=r"no-such-host\.invalid"):

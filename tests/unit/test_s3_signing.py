@@ -47,7 +47,9 @@ def theirs(method: str, url: str, headers: dict[str, str], token: str = "") -> s
 
 def sign(signer: Any, request: AWSRequest, moment: datetime.datetime) -> str:
     with (
-        mock.patch.object(botocore.auth, "get_current_datetime", lambda remove_tzinfo=True: moment.replace(tzinfo=None)),
+        mock.patch.object(
+            botocore.auth, "get_current_datetime", lambda remove_tzinfo=True: moment.replace(tzinfo=None)
+        ),
         mock.patch.object(signer, "_modify_request_before_signing", lambda _request: None),
     ):
         request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
@@ -82,7 +84,13 @@ def test_any_query_is_signed_as_botocore_does(prefix: bytes, token: bytes) -> No
     assert authorization(ours(target(), "GET", "/bkt", query)) == theirs("GET", url("/bkt", query), dict(BASE))
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=30))
+@given(
+    st.text(
+        st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_categories=["Cs", "Cc", "Zs"]),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_header_values_are_signed_as_botocore_does(value: str) -> None:
     names, values = ("content-type", "x-amz-acl", "x-amz-meta-a"), ("text/plain", "private", value)
     head = ours(target(), "PUT", "/bkt/k", "", names, values)

@@ -397,7 +397,7 @@ class Store(Protocol):
         ...
 
     def lane(self, reactor: Any, options: Any) -> Lane:
-        """Open a lane on ``reactor``; ``options`` is a ``storage.wire.limits.LaneOptions``."""
+        """Open a lane on ``reactor``; ``options`` is a ``storage.wire.options.LaneOptions``."""
         ...
 
     def head(self, key: bytes) -> Info:

@@ -50,7 +50,7 @@ class Objects:
         self._source_path = ""
         dialect.turns[Put] = Turn("put", self.put, self.stored)
         dialect.turns[Head] = Turn("head", self.head, self.headed, bodyless=True)
-        dialect.turns[Copy] = Turn("copy", self.copy, self.copied)
+        dialect.turns[Copy] = Turn("copy", self.copy, self.copied, patient=True)
         self._look_first = Turn("head", self.head, self.looked, bodyless=True)
         self._read_back = Turn("get", self.get, self.read_back)
         self._settle_put = Turn("head", self.head, self.settled, bodyless=True)
@@ -231,7 +231,7 @@ class Objects:
         if not op.etag and b"CopyObjectResult" not in bytes(body):
             name = self._dialect.subject(op)
             raise UnexpectedReplyError(f"{name}: the copy ended without a result", subject=name, retryable=True)
-        op.proof = "etag" if op.if_match and op.if_match == op.etag else "size"
+        op.proof = "etag" if op.if_match and op.if_match == op.etag else ""
 
     # --- metadata -----------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ def location_host(head: bytes) -> str:
 
 def is_error_document(body: Buffer) -> bool:
     """True for an error in the body of a 200 (CopyObject, CompleteMultipartUpload)."""
-    start = bytes(body[:4096])
+    start = bytes(body).lstrip()[:4096]
     return b"<Error>" in start or b"<Error " in start or b"<Code>" in start
 
 

@@ -46,8 +46,8 @@ class Uploads:
         turns = dialect.turns
         turns[CreateUpload] = Turn("multipart", self.create, self.created)
         turns[PutPart] = Turn("multipart", self.put_part, self.part_stored)
-        turns[CopyPart] = Turn("multipart", self.copy_part, self.part_copied)
-        turns[CompleteUpload] = Turn("multipart", self.complete, self.completed)
+        turns[CopyPart] = Turn("multipart", self.copy_part, self.part_copied, patient=True)
+        turns[CompleteUpload] = Turn("multipart", self.complete, self.completed, patient=True)
         turns[AbortUpload] = Turn("multipart", self.abort, self.aborted)
         self._decide = Turn("head", objects.head, self.decided, bodyless=True)
 
@@ -161,7 +161,6 @@ class Uploads:
             name = self._dialect.subject(op)
             raise UnexpectedReplyError(f"{name}: no etag for a copied part", subject=name, retryable=True)
         op.headers = head
-        op.proof = "size"
         op.part = Part(op.number, op.length, etag, xml_crc32c(body))
 
     # --- complete -----------------------------------------------------------------------------------------

@@ -178,11 +178,11 @@ TakeIn = Callable[[Any, int, bytes, "int | None"], "Intake | None"]
 class Turn:
     """One kind of exchange: how its request is built and its reply is read.
 
-    ``verb`` is the counter it belongs to: list, get, put, head, copy, delete, multipart. ``bodyless`` marks
-    HEAD, whose replies announce a body that never comes.
+    ``verb`` is the counter it belongs to: list, get, put, head, copy, delete, multipart. ``bodyless`` marks HEAD,
+    whose replies announce a body that never comes; ``patient`` marks requests over which the store may brood.
     """
 
-    __slots__ = ("bodyless", "intake", "reply", "request", "verb")
+    __slots__ = ("bodyless", "intake", "patient", "reply", "request", "verb")
 
     def __init__(
         self,
@@ -192,12 +192,14 @@ class Turn:
         intake: TakeIn | None = None,
         *,
         bodyless: bool = False,
+        patient: bool = False,
     ) -> None:
         self.verb = verb
         self.request = request
         self.reply = reply
         self.intake = intake
         self.bodyless = bodyless
+        self.patient = patient
 
 
 class Dialect:

@@ -239,13 +239,9 @@ class HttpLane:
         self._grow()
 
     def _grow(self) -> None:
-        """Open connections for what waits; for the feed as many as the window allows."""
-        if self._closed:
-            return
+        """Open connections for what waits."""
         wanted = len(self._queue) - self.supply.starting
-        if self.feed is not None and not self._dry and self._used <= self.options.memory:
-            wanted = self.pace.window.limit
-        if wanted > 0:
+        if wanted > 0 and not self._closed:
             self.supply.grow(wanted)
 
     # --- what connections report --------------------------------------------------------------------------
@@ -284,8 +280,8 @@ class HttpLane:
             self._let_go()
         op.done(op)
 
-    def cut(self, connection: Connection, reason: str) -> None:
-        """``connection`` broke or made no sense. What was on it is tried again elsewhere."""
+    def cut(self, connection: Connection, reason: str, *, hung: bool = False) -> None:
+        """``connection`` broke, hung or made no sense. What was on it is tried again elsewhere."""
         op = connection.op
         if op is None:
             self._drop(connection)
@@ -299,8 +295,7 @@ class HttpLane:
             if incoming.intake.offset - note.reached >= PROGRESS:
                 op.attempts = 0
             note.reached = incoming.intake.offset
-        silent = self.reactor.now - connection.progress > self.options.stall_timeout
-        stale = connection.served > 0 and not connection.answered and note.free < FREE_RETRIES and not silent
+        stale = connection.served > 0 and not connection.answered and not hung and note.free < FREE_RETRIES
         self._drop(connection)
         if stale:
             note.free += 1
@@ -411,8 +406,11 @@ class HttpLane:
         self.pace.tick(now, sum(self._counts.values()), work, self.reactor.idle, busy)
         if self._ticks % WATCH_EVERY == 0:
             self.supply.watch(now)
-        if self._queue or (self.feed is not None and not self._dry):
+        fed = self.feed is not None and not self._dry
+        if self._queue or fed:
             self.pump()
+        if fed and not self.supply.idle and self._used <= self.options.memory:
+            self.supply.grow(self.pace.window.limit)
 
 
 def _cost(op: Put | Get | PutPart) -> int:

@@ -19,6 +19,8 @@ class LaneOptions:
     connect_timeout: float = 10.0
     stall_timeout: float = 30.0
     """A request that makes no progress for so long is cut and tried again on another connection."""
+    slow_timeout: float = 600.0
+    """The same for requests over which a store may brood (server-side copies, completing an upload)."""
     min_speed: int = 1024
     """Bytes/s that a large body must reach over each ``stall_timeout``, else it counts as stalled."""
     attempts: int = 6

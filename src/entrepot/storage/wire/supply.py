@@ -109,16 +109,18 @@ class Supply:
     def _watch_busy(self, connection: Connection, now: float) -> None:
         lane = self._lane
         stall = lane.options.stall_timeout
+        if connection.turn is not None and connection.turn.patient and connection.outbox is None:
+            stall = lane.options.slow_timeout
         silent = now - connection.progress
         if silent > stall:
             lane.pace.window.cut(now)
-            lane.cut(connection, f"no answer for {silent:.0f} s")
+            lane.cut(connection, f"no answer for {silent:.0f} s", hung=True)
             return
         in_body = connection.incoming is not None or connection.outbox is not None
         if in_body and now - connection.mark_at > stall:
             moved = connection.moved - connection.mark
             if moved < lane.options.min_speed * stall and not lane.pace.limits_bytes:
-                lane.cut(connection, f"no more than {moved} bytes in {now - connection.mark_at:.0f} s")
+                lane.cut(connection, f"no more than {moved} bytes in {now - connection.mark_at:.0f} s", hung=True)
             else:
                 connection.mark, connection.mark_at = connection.moved, now
 
