@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -184,6 +184,32 @@ def save_partial(connection: Connection, task_id: str, half: Partial) -> None:
 def drop_partial(connection: Connection, task_id: str, key: bytes) -> None:
     """Forget it."""
     connection.execute(delete(partial).where(partial.c.task_id == task_id, partial.c.key == key))
+
+
+def adopt_partials(
+    connection: Connection, task_id: str, donor: str, rename: Callable[[bytes], bytes | None], *, fits: bool
+) -> int:
+    """Move half-moved objects of a dead task to ``task_id``; how many.
+
+    ``rename`` gives their keys below the new destination (None: not of it). Without ``fits`` (another source) they
+    can only be undone.
+    """
+    moved = 0
+    for half in partials(connection, donor, b"", None):
+        key = rename(half.key)
+        if key is None or (half.staged and key != half.key):
+            continue
+        taken = select(partial.c.key).where(partial.c.task_id == task_id, partial.c.key == key)
+        if connection.execute(taken).first() is not None:
+            continue
+        values: dict[str, Any] = {"task_id": task_id, "key": key}
+        if not fits:
+            values["part_size"] = 0
+        connection.execute(
+            update(partial).where(partial.c.task_id == donor, partial.c.key == half.key).values(**values)
+        )
+        moved += 1
+    return moved
 
 
 def drop_doomed_of(connection: Connection, shard_id: int) -> None:

@@ -221,6 +221,13 @@ def active(connection: Connection) -> list[Task]:
     return [_task(row) for row in connection.execute(_select().where(task.c.state.in_(ACTIVE)))]
 
 
+def heirless(connection: Connection, place: str) -> list[Task]:
+    """Tasks, youngest first, that did not succeed or still have half-moved objects at ``place``."""
+    half = select(partial.c.key).where(partial.c.task_id == task.c.id).exists()
+    query = _select().where(task.c.destination_place == place, or_(half, task.c.state != TaskState.SUCCEEDED.value))
+    return [_task(row) for row in connection.execute(query.order_by(task.c.id.desc()).limit(200))]
+
+
 def resumable(connection: Connection, spec_hash: str) -> Task | None:
     """The youngest unfinished task of the same request: not ended, or stopped with ranges left to do."""
     open_range = (

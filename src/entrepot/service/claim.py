@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from entrepot.ledger import shards, tasks
+from entrepot.ledger import journal, shards, tasks
 from entrepot.ledger.database import Ledger
 from entrepot.ledger.ids import new_id
 from entrepot.model.errors import GuardError
@@ -38,6 +38,8 @@ class Claim:
 
     task_id: str
     resumed: bool
+    forebears: tuple[str, ...] = ()
+    """Dead tasks with the same destination, whose leftovers this one took over."""
 
 
 def spec_hash(kind: str, found: Preflight, options: SyncOptions) -> str:
@@ -88,7 +90,7 @@ def claim(
             _refuse_overlap(connection, place_of(found.destination_identity), earlier.id if earlier else "")
         if earlier is not None:
             tasks.take_over(connection, earlier.id, this_process(), spec.options)
-            return Claim(earlier.id, True)
+            return Claim(earlier.id, True, _inherit(connection, earlier.id))
         new = tasks.NewTask(
             id=new_id(),
             spec=spec,
@@ -100,7 +102,38 @@ def claim(
         tasks.create(connection, new)
         first: Phase = "verify" if spec.kind == "verify" else "scan"
         shards.add_ranges(connection, new.id, first, cuts)
-    return Claim(new.id, False)
+        heirs = _inherit(connection, new.id) if spec.kind == "sync" and not options.dry_run else ()
+    return Claim(new.id, False, heirs)
+
+
+def _inherit(connection: Connection, task_id: str) -> tuple[str, ...]:
+    """Take over what dead tasks left half-moved at the destination, to go on with it or to undo it.
+
+    Answers the tasks with the very same destination.
+    """
+    task = tasks.read(connection, task_id)
+    if task.spec.kind != "sync":
+        return ()
+    dead = [
+        other
+        for other in tasks.heirless(connection, task.destination[0])
+        if other.id != task_id and other.spec.kind == "sync" and not is_running(other)
+    ]
+    for other in dead:
+        lead, cut = _base(other.destination[1]), _base(task.destination[1])
+
+        def rename(key: bytes, lead: bytes = lead, cut: bytes = cut) -> bytes | None:
+            whole = lead + key
+            return whole[len(cut) :] if whole.startswith(cut) else None
+
+        same = _base(other.source[1]) == _base(task.source[1]) and other.source[0] == task.source[0]
+        journal.adopt_partials(connection, task_id, other.id, rename, fits=same)
+    return tuple(other.id for other in dead if _base(other.destination[1]) == _base(task.destination[1]))
+
+
+def _base(prefix: bytes) -> bytes:
+    """The prefix that keys are relative to; a place that names one object lies above it."""
+    return prefix if not prefix or prefix.endswith(b"/") else prefix.rpartition(b"/")[0] + b"/"
 
 
 def _refuse_overlap(connection: Connection, wanted: tasks.Place, own: str) -> None:

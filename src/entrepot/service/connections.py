@@ -121,9 +121,7 @@ class ConnectionStore:
             with open(self.path, "rb") as file:
                 found = json.load(file)
             if found["version"] > _FORMAT:
-                raise UsageError(
-                    f"{self.path} was written by a newer version of Entrepot", hint="upgrade Entrepot"
-                )
+                raise UsageError(f"{self.path} was written by a newer version of Entrepot", hint="upgrade Entrepot")
             connections: dict[str, dict[str, Any]] = found["connections"]
         except FileNotFoundError:
             return {}
@@ -191,9 +189,7 @@ class ConnectionStore:
             if field.name in SECRET_FIELDS:
                 if value:
                     secrets[field.name] = self._encrypt(connection.name, field.name, value, keys)
-            elif field.name != "name" and (
-                value != getattr(defaults, field.name) or field.name == "provider"
-            ):
+            elif field.name != "name" and (value != getattr(defaults, field.name) or field.name == "provider"):
                 values[field.name] = value
         if secrets:
             values["secrets"] = secrets
@@ -278,9 +274,7 @@ def check(connection: Connection) -> None:
             hint="a letter, then letters, digits, - and _ (at most 63 characters)",
         )
     if connection.provider not in get_args(Provider):
-        raise UsageError(
-            f"unknown provider {connection.provider!r}", hint="one of: " + ", ".join(get_args(Provider))
-        )
+        raise UsageError(f"unknown provider {connection.provider!r}", hint="one of: " + ", ".join(get_args(Provider)))
     if connection.addressing not in get_args(Addressing):
         raise UsageError(
             f"unknown addressing {connection.addressing!r}", hint="one of: " + ", ".join(get_args(Addressing))
@@ -307,9 +301,7 @@ def _check_endpoint(endpoint: str, provider: str) -> None:
     if web and (parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok):
         raise UsageError(f"{endpoint!r} is no endpoint", hint="write https://HOST[:PORT], without the bucket")
     if web and (parts.query or parts.fragment):
-        raise UsageError(
-            f"the endpoint {endpoint.partition('?')[0]!r} has a query", hint="write https://HOST[:PORT]"
-        )
+        raise UsageError(f"the endpoint {endpoint.partition('?')[0]!r} has a query", hint="write https://HOST[:PORT]")
 
 
 def _build(name: str, plain: dict[str, Any], secrets: dict[str, Secret]) -> Connection:
@@ -360,6 +352,4 @@ def _replace_file(path: str, data: bytes) -> None:
     except OSError as fault:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise InternalError(
-            f"{path} could not be written: {fault.strerror}", hint="check space and mode"
-        ) from None
+        raise InternalError(f"{path} could not be written: {fault.strerror}", hint="check space and mode") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from entrepot.ledger.pipe import Assignment
@@ -22,6 +23,8 @@ from .trade import Trade, transfer_trade
 if TYPE_CHECKING:
     from entrepot.ledger.database import Ledger
     from entrepot.ledger.port import DirectPort
+
+    from .claim import Claim
 
 __all__ = ["Interrupted", "Snapshot", "TaskRequest", "run"]
 
@@ -84,7 +87,7 @@ def _conduct(crew: Crew, on_snapshot: Callable[[Snapshot], None]) -> Snapshot:
         if shot.state is TaskState.CANCELLED:
             _discard(crew, DirectPort(ledger, held.task_id, ""))
         elif shot.state in END_STATES:
-            shot.warnings += _finish(crew, ledger, held.task_id)
+            shot.warnings += _finish(crew, ledger, held)
         _forget_old(ledger)
         return shot
     finally:
@@ -98,15 +101,15 @@ def _discard(crew: Crew, port: DirectPort) -> None:
         discard(crew.spec, port, crew.environment(port.task_id))
 
 
-def _finish(crew: Crew, ledger: Ledger, task_id: str) -> list[str]:
+def _finish(crew: Crew, ledger: Ledger, held: Claim) -> list[str]:
     """What only makes sense when every range is done."""
     from entrepot.ledger import shards
 
     if crew.trade.finish is None:
         return []
     with ledger.read() as connection:
-        cuts = shards.edges(connection, task_id, "scan")
-    return crew.trade.finish(crew.spec, cuts, crew.environment(task_id))
+        cuts = shards.edges(connection, held.task_id, "scan")
+    return crew.trade.finish(crew.spec, cuts, replace(crew.environment(held.task_id), forebears=held.forebears))
 
 
 def _forget_old(ledger: Ledger) -> None:

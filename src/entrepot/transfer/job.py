@@ -77,3 +77,8 @@ class Job:
         self.attempts = 0
         self.proof = ""
         """Evidence that verified the bytes or the equality, for the report."""
+
+    def resize(self, size: int) -> None:
+        """The source turned out to have ``size`` bytes."""
+        self.batch.totals.total_bytes += size - self.size
+        self.size = size

@@ -91,6 +91,8 @@ class Resolver:
         self._files: deque[tuple[_Look, int, Iterator[object]]] = deque()
         """Files that are being read: (look, side, steps; the last step is the sum)."""
         self._open = 0
+        self.refused: Callable[[Job, StoreError], bool] = lambda _job, _error: False
+        """Says whether an entry must stay undone, because the credentials are no longer good."""
 
     @property
     def busy(self) -> bool:
@@ -160,7 +162,8 @@ class Resolver:
     def _fail(self, look: _Look) -> None:
         assert look.error is not None
         self._open -= 1
-        look.job.batch.failed(look.job, look.error)
+        if not self.refused(look.job, look.error):
+            look.job.batch.failed(look.job, look.error)
 
     def _decide(self, look: _Look, equal: bool, proof: str = "") -> None:
         self._open -= 1

@@ -18,6 +18,7 @@ from entrepot.storage.base import Lane
 from entrepot.storage.posix.root import Root
 from entrepot.storage.wire.reactor import Reactor
 
+from .access import Access
 from .compare import Clock
 from .copy.local import LocalMover
 from .copy.mover import Mover
@@ -45,6 +46,7 @@ class Recall:
 
     port: LedgerPort
     known: dict[bytes, Partial]
+    access: Access
 
     def recall(self, key: bytes) -> Partial | None:
         """The partial of ``key``, once."""
@@ -80,7 +82,8 @@ class TransferSession:
         self._discard = discard
         self._finish = finish
         self._segments = segments
-        self._recall = Recall(port, {})
+        self._access = Access()
+        self._recall = Recall(port, {}, self._access)
         self._way = way_of(source, destination)
         self._clock_offset = Clock()
         self._md5_etags = md5_etags
@@ -119,6 +122,7 @@ class TransferSession:
             segments=self._segments if self._verifies or not looks else None,
             reads=looks and mode == "checksum",
         )
+        track.resolver.refused = self._access.refused
         lane = getattr(mover, "lane", None)
         if lane is not None:
             lane.feed = getattr(mover, "feed", None)
@@ -229,13 +233,17 @@ class TransferSession:
         if not self._stopping:
             self._learn_offset()
             for scan, track in self._scans.values():
-                if track.backlog < BACKLOG_LOW and scan.step():
-                    worked = True
+                if track.backlog < BACKLOG_LOW and scan.merging:
+                    worked |= scan.step()
+                    if scan.error is not None:
+                        self._access.look(scan.error)
             self._widen(worked)
         for run in self._deletes.values():
             worked |= run.work()
         for track in self._tracks.values():
             worked |= track.work()
+        if self._access.lost is not None and not self._stopping:
+            raise self._access.lost
         return worked
 
     def _widen(self, worked: bool) -> None:

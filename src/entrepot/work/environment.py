@@ -27,6 +27,8 @@ class WorkEnvironment:
     runner_id: str = ""
     state_dir: str = ""
     processes: int = 1
+    forebears: tuple[str, ...] = ()
+    """Ids of dead tasks with the same destination, whose leftovers this one took over."""
     connection: Callable[[str], Connection | None] = _no_connection
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time

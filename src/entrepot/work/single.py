@@ -26,7 +26,7 @@ from entrepot.transfer.ends import End
 from entrepot.transfer.session import TransferSession
 
 from .environment import WorkEnvironment
-from .sync import PreflightResult, check_place, join, open_end, sweep_task
+from .sync import PreflightResult, check_place, join, open_end, sweep_task, sweep_tasks
 
 
 def open_single(text: str, env: WorkEnvironment) -> tuple[Store, bytes]:
@@ -111,7 +111,7 @@ def finish(spec: TaskSpec, _cuts: list[bytes], env: WorkEnvironment) -> list[str
     """The last touch: the task's staging directories go."""
     store, _ = open_single(spec.destination, env)
     if store.location.is_file and os.path.isdir(store.location.prefix):
-        sweep_task(store.location.prefix, env.task_id)
+        sweep_tasks(store.location.prefix, (env.task_id, *env.forebears))
     return []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from entrepot.model.connection import Connection
@@ -23,7 +23,6 @@ from entrepot.storage.posix.split import boundaries
 from entrepot.storage.posix.staging import Staging
 from entrepot.storage.posix.sweep import remove_staging
 from entrepot.storage.registry import open_store
-from entrepot.storage.wire.options import LaneOptions
 from entrepot.storage.wire.reactor import Reactor
 from entrepot.transfer.copy.download import DownloadMover
 from entrepot.transfer.copy.local import LocalMover
@@ -39,6 +38,7 @@ from entrepot.transfer.report import Segment
 from entrepot.transfer.session import Recall, TransferSession
 
 from .environment import WorkEnvironment
+from .limits import lane_options
 
 PART_SIZE = 8 << 20
 """Default part size (bytes): right within a region; ``part_size`` changes it."""
@@ -204,18 +204,7 @@ def open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvi
         if writes and options.dry_run and not os.path.isdir(path):
             return End(store)
         return End(store, root=Root(path, create=writes, follow=follow, escape=options.escape_names and writes))
-    share = max(1, env.processes)
-    return End(
-        store,
-        lane=store.lane(
-            reactor,
-            LaneOptions(
-                connections=options.concurrency,
-                bandwidth=current_bandwidth(options, env.wall()) // share,
-                max_requests=options.max_requests / share,
-            ),
-        ),
-    )
+    return End(store, lane=store.lane(reactor, lane_options(options, env.processes, env.wall())))
 
 
 def _open_staging(destination: End, options: SyncOptions, env: WorkEnvironment) -> Staging | None:
@@ -300,11 +289,16 @@ def discard(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> None:
 
 def sweep_task(path: bytes, task_id: str) -> None:
     """Remove all staging directories of one task below ``path``."""
+    sweep_tasks(path, (task_id,))
+
+
+def sweep_tasks(path: bytes, task_ids: Iterable[str]) -> None:
+    """Remove all staging directories of some tasks below ``path``."""
+    prefixes = tuple(STAGING_PREFIX + task_id[-16:].lower().encode() for task_id in task_ids)
     with Root(path) as root:
-        prefix = STAGING_PREFIX + task_id[-16:].lower().encode()
         for name in os.listdir(root.fd):
             raw = os.fsencode(name)
-            if raw.startswith(prefix):
+            if raw.startswith(prefixes):
                 remove_staging(root, raw)
 
 
@@ -319,7 +313,7 @@ def finish(spec: TaskSpec, cuts: list[bytes], env: WorkEnvironment) -> list[str]
     warnings: list[str] = []
     if options.dry_run or spec.kind != "sync" or not destination.is_file or not os.path.isdir(destination.prefix):
         return warnings
-    sweep_task(destination.prefix, env.task_id)
+    sweep_tasks(destination.prefix, (env.task_id, *env.forebears))
     source = parse_location(spec.source)
     if source.is_file:
         ancestors = {cut[: at + 1] for cut in cuts for at in range(len(cut)) if cut[at : at + 1] == b"/"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 
 from entrepot.model.entry import INLINE_SIZE, Info
-from entrepot.model.errors import ChangedError, NameNotPossibleError, NotFoundError, StoreError, VanishedError
+from entrepot.model.errors import ChangedError, NameNotPossibleError, StoreError, VanishedError
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import Partial
 from entrepot.storage.base import Get, Head, Lane, Op
@@ -17,8 +18,12 @@ from entrepot.storage.posix.names import to_path
 from entrepot.storage.posix.staging import Staged, Staging
 from entrepot.transfer.job import Job
 
-from .mover import Journal, LaneMover
+from .digest import EtagLesson, WholeDigest
+from .mover import Journal, LaneMover, as_vanished, wrong_size
 from .parted import Ends, Parted
+
+SAVE_EVERY = 1.0
+"""Seconds between two notes of how far a large object came."""
 
 
 class StagedSink:
@@ -58,6 +63,7 @@ class DownloadMover(LaneMover):
         self.clock = clock
         self.verify = options.verify != "none"
         self._keeps_mtime = "mtime" in options.preserve
+        self.lesson = EtagLesson()
 
     def begin(self, job: Job) -> Op | None:
         key = job.key
@@ -100,6 +106,8 @@ class DownloadMover(LaneMover):
     def _small(self, op: Get) -> None:
         job: Job = op.job
         error = op.error
+        if error is None and len(op.body) != job.size:
+            error = wrong_size(job, len(op.body))
         if error is None and not job.batch.dropped:
             try:
                 self.staging.write_small(job.key, op.body, self.lane.stamp(op) if self._keeps_mtime else None)
@@ -115,7 +123,9 @@ class DownloadMover(LaneMover):
                 self.staging.discard(staged)
             else:
                 info = self.lane.info(op)
-                staged.size = info.size
+                if info.size != job.size:
+                    self.staging.discard(staged)
+                    raise wrong_size(job, info.size)
                 self.staging.commit(staged, job.key, self.mtime(info))
         except StoreError as fault:
             error = error or fault
@@ -127,17 +137,26 @@ class DownloadMover(LaneMover):
         to_path(job.key, self.staging.root.escape)
         return DownloadParted(job, self)
 
+    def renew(self, job: Job) -> None:
+        self.ask_source(job, self.lane)
+
 
 class DownloadParted(Parted):
     """Ranges of one object, pinned by its etag, written into one staged file."""
 
     def __init__(self, job: Job, mover: DownloadMover) -> None:
         recalled = mover.journal.recall(job.key)
-        super().__init__(job, mover.part_size, Ends(mover.parted_finished, lambda: None))
+        part_size = recalled.part_size if recalled is not None and recalled.part_size > 0 else mover.part_size
+        super().__init__(job, part_size, Ends(mover.parted_finished, lambda: None))
         self._mover = mover
         self._staged: Staged | None = None
         self._info: Info | None = None
         self._recalled = recalled
+        self._digest: WholeDigest | None = None
+        self._arrived = 0
+        """Parts from the first on that are all there."""
+        self._gaps: set[int] = set()
+        self._saved = 0.0
         self.flying += 1
         mover.lane.submit(Head(job.key, self._headed))
 
@@ -155,32 +174,42 @@ class DownloadParted(Parted):
         except StoreError as error:
             self.fail(error)
             return
+        if self._mover.verify:
+            self._digest = WholeDigest(op.info, self._mover.lesson)
+        self._eat()
         self.ready = True
         self.settle()
         if not self.over:
             self._mover.work()
 
+    def _eat(self) -> None:
+        """Digest the front of the file as far as it has arrived."""
+        while self._arrived < self.count and self._arrived + 1 not in self._gaps:
+            self._arrived += 1
+        if self._digest is not None and self._staged is not None:
+            self._digest.advance(self._staged.fd, min(self._arrived * self.part_size, self.job.size))
+
     def _open(self, info: Info) -> None:
         """Go on with the staged file of an earlier run if it holds the same version, else begin a new one."""
         staging, old = self._mover.staging, self._recalled
         if old is not None and old.staged:
-            fits = (old.size, old.evidence) == (info.size, info.etag) and old.part_size == self.part_size
+            fits = (old.size, old.evidence, old.part_size) == (info.size, info.etag, self.part_size)
             self._staged = staging.reopen(old.staged)
             if self._staged is not None and not (fits and self._staged.size == info.size):
                 staging.discard(self._staged)
                 self._staged = None
-            if self._staged is not None:
+            if self._staged is not None and old.started > _boot_time(self._mover.clock()):
                 finished = set(old.done)
                 self.missing = [n for n in self.missing if n not in finished]
                 self.moved = sum(self.span(n)[1] for n in finished)
         if self._staged is None:
             self._staged = staging.begin(staged_name(self.job.key), info.size)
+        self._gaps = set(self.missing)
         self._save()
 
     def _save(self) -> None:
         assert self._staged is not None and self._info is not None
-        missing = set(self.missing)
-        done = [n for n in range(1, self.count + 1) if n not in missing] if not self.flying else []
+        self._saved = self._mover.clock()
         self._mover.journal.port.save_partial(
             Partial(
                 self.job.key,
@@ -188,8 +217,8 @@ class DownloadParted(Parted):
                 self._info.etag,
                 self.part_size,
                 staged=f"{self._mover.staging.tag}/{self._staged.name}",
-                done=done,
-                started=self._mover.clock(),
+                done=[n for n in range(1, self.count + 1) if n not in self._gaps],
+                started=self._saved,
             )
         )
 
@@ -211,6 +240,11 @@ class DownloadParted(Parted):
         number: int = op.job
         if op.error is not None:
             self.missing.append(number)
+        else:
+            self._gaps.discard(number)
+            self._eat()
+            if self._mover.clock() - self._saved > SAVE_EVERY:
+                self._save()
         self.part_done(number, as_vanished(op.error))
 
     def commit(self) -> None:
@@ -219,6 +253,8 @@ class DownloadParted(Parted):
             if self.job.batch.dropped:
                 self._mover.staging.discard(self._staged)
             else:
+                if self._digest is not None:
+                    self.job.proof = self._digest.check(self.job.key)
                 self._mover.staging.commit(self._staged, self.job.key, self._mover.mtime(self._info))
         except StoreError as error:
             self.fail(error)
@@ -251,8 +287,6 @@ def staged_name(key: bytes) -> str:
     return blake2b(key, digest_size=16).hexdigest() + ".part"
 
 
-def as_vanished(error: StoreError | None) -> StoreError | None:
-    """An object that was listed and is gone has vanished: counted, but no failure (fault case 35)."""
-    if isinstance(error, NotFoundError):
-        return VanishedError(error.message, subject=error.subject)
-    return error
+def _boot_time(now: float) -> float:
+    """When this machine came up (Unix time). Parts noted before may not have reached the disk."""
+    return now - time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else now

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from entrepot.model.entry import Row
-from entrepot.model.errors import StoreError
+from entrepot.model.errors import ChangedError, CorruptError, NotFoundError, StoreError, VanishedError
 from entrepot.model.shard import LedgerPort, Partial
-from entrepot.storage.base import Lane, Op
+from entrepot.storage.base import Head, Lane, Op
+from entrepot.transfer.access import Access
 from entrepot.transfer.job import Batch, Job
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Journal(Protocol):
         ...
 
     port: LedgerPort
+    access: Access
+    """What is known about the credentials of this session."""
 
 
 class Mover(Protocol):
@@ -80,6 +83,7 @@ class LaneMover:
     def __init__(self, lane: Lane, journal: Journal, part_threshold: int) -> None:
         self.lane = lane
         self.journal = journal
+        self.access = journal.access
         self.part_threshold = part_threshold
         self.open = 0
         self.held = 0
@@ -89,6 +93,8 @@ class LaneMover:
         self._rows: deque[Row] = deque()
         self._pending: deque[tuple[Batch, deque[Row]]] = deque()
         self._large: deque[Job] = deque()
+        self._again: deque[Job] = deque()
+        """Jobs whose source changed under way: begun once more, as it is now (fault cases 33, 34)."""
 
     # -- what subclasses fill in -----------------------------------------------------------------------------------
 
@@ -98,6 +104,10 @@ class LaneMover:
 
     def begin_large(self, job: Job) -> Parted:
         """A parted transfer of ``job``."""
+        raise NotImplementedError
+
+    def renew(self, job: Job) -> None:
+        """Learn what the source of ``job`` is now; then :meth:`begin_again` or :meth:`lose`."""
         raise NotImplementedError
 
     # -- the pull --------------------------------------------------------------------------------------------------
@@ -110,10 +120,15 @@ class LaneMover:
             op = self._feed_large()
             if op is not None:
                 return op
-        if self.stopping:
+        if self.stopping or self.access.lost is not None:
             return None
         rows = self._rows
         while True:
+            if self._again:
+                op = self._start(self._again.popleft())
+                if op is not None:
+                    return op
+                continue
             if not rows:
                 if not self._pending:
                     return None
@@ -130,12 +145,27 @@ class LaneMover:
                 try:
                     op = self.begin(job)
                 except StoreError as error:
-                    job.batch.failed(job, error)
+                    self.fell(job, error)
                     continue
                 if op is not None:
                     self.open += 1
             if op is not None:
                 return op
+
+    def _start(self, job: Job) -> Op | None:
+        """Begin a job that was put back."""
+        if job.batch.dropped:
+            return None
+        if job.size > self.part_threshold:
+            return self._start_large(job)
+        try:
+            op = self.begin(job)
+        except StoreError as error:
+            self.fell(job, error)
+            return None
+        if op is not None:
+            self.open += 1
+        return op
 
     def _feed_large(self) -> Op | None:
         """A part of what is in motion, or the beginning of a large object that waited."""
@@ -156,7 +186,7 @@ class LaneMover:
         try:
             parted = self.begin_large(job)
         except StoreError as error:
-            job.batch.failed(job, error)
+            self.fell(job, error)
             return None
         if parted.over:
             return None
@@ -169,8 +199,54 @@ class LaneMover:
         job.proof = proof
         if error is None:
             job.batch.copied(job)
+            if self.access.held:
+                self.access.fine()
         else:
+            self.fell(job, error)
+
+    def fell(self, job: Job, error: StoreError) -> None:
+        """A job came to nothing: once more as its source is now, or failed, or left undone for a later run."""
+        if job.batch.dropped:
+            return
+        if not job.attempts and self._worth_again(job, error):
+            if not self.stopping:
+                job.attempts = 1
+                self.renew(job)
+        elif not self.access.refused(job, error):
             job.batch.failed(job, error)
+        if self.access.held and not (self.open or self.parted or self.backlog):
+            self.access.settle()
+
+    def _worth_again(self, job: Job, error: StoreError) -> bool:
+        """The source changed; or a large object came to nothing as a whole (damaged, or its upload was removed)."""
+        if isinstance(error, ChangedError):
+            return True
+        if job.size <= self.part_threshold:
+            return False
+        return isinstance(error, CorruptError) or (isinstance(error, NotFoundError) and error.code == "NoSuchUpload")
+
+    def ask_source(self, job: Job, lane: Lane) -> None:
+        """:meth:`renew` for sources that are objects."""
+        self.open += 1
+        lane.submit(Head(job.key, self._asked, job))
+
+    def _asked(self, op: Head) -> None:
+        job: Job = op.job
+        self.open -= 1
+        if op.error is not None or op.info is None:
+            error = as_vanished(op.error) or StoreError("no answer", subject=repr(job.key))
+            self.fell(job, error)
+            return
+        if isinstance(job.evidence, bytes):
+            job.evidence = op.info.etag
+        self.begin_again(job, op.info.size)
+
+    def begin_again(self, job: Job, size: int) -> None:
+        """``job`` is to begin once more; its source has ``size`` bytes now."""
+        job.resize(size)
+        if not self.stopping:
+            self._again.append(job)
+            self.work()
 
     def parted_finished(self, parted: Parted, error: StoreError | None) -> None:
         """A parted transfer ended; None means copied and verified, or kept for later."""
@@ -180,8 +256,10 @@ class LaneMover:
             return
         if error is None:
             parted.job.batch.copied(parted.job)
+            if self.access.held:
+                self.access.fine()
         else:
-            parted.job.batch.failed(parted.job, error)
+            self.fell(parted.job, error)
 
     # -- Mover -----------------------------------------------------------------------------------------------------
 
@@ -190,7 +268,8 @@ class LaneMover:
 
     @property
     def backlog(self) -> int:
-        return len(self._rows) + sum(len(rows) for _, rows in self._pending) + len(self._large)
+        waiting = len(self._rows) + len(self._large) + len(self._again)
+        return waiting + sum(len(rows) for _, rows in self._pending)
 
     @property
     def busy(self) -> bool:
@@ -210,6 +289,7 @@ class LaneMover:
         self._rows.clear()
         self._pending.clear()
         self._large.clear()
+        self._again.clear()
         for parted in list(self.parted):
             parted.drain(stop)
 
@@ -229,3 +309,25 @@ class LaneMover:
 def lane_feed(lane: Lane, fallback: Callable[[], Op | None]) -> Callable[[], Op | None]:
     """The feed installed on the lane (it may ask several producers), else ``fallback``."""
     return lane.feed if lane.feed is not None else fallback
+
+
+STANDING = frozenset({"NoSuchBucket", "NoSuchBucketName", "BucketNotFound", "ContainerNotFound", "NoSuchUpload"})
+"""What else may be missing than the object."""
+
+
+def as_vanished(error: StoreError | None) -> StoreError | None:
+    """An object that was listed and is gone has vanished: counted, but no failure (fault case 35)."""
+    if isinstance(error, NotFoundError) and error.code not in STANDING:
+        return VanishedError(error.message, subject=error.subject)
+    return error
+
+
+def wrong_size(job: Job, size: int) -> StoreError:
+    """Another number of bytes came than the source has: it changed; or, right after a look, a body was cut."""
+    if not job.attempts:
+        return ChangedError(f"{job.key!r} was listed with {job.size} bytes, {size} came", subject=repr(job.key))
+    return CorruptError(
+        f"{job.key!r} has {job.size} bytes, but {size} came",
+        subject=repr(job.key),
+        hint="a proxy may cut or unpack bodies: use the store itself",
+    )

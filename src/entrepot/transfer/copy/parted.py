@@ -243,6 +243,7 @@ class UploadParted(Parted):
         if op.error is not None:
             self.fail(op.error)
             return
+        self.job.proof = op.proof
         self.port.drop_partial(self.job.key)
         self.end(None)
 

@@ -9,8 +9,9 @@ from entrepot.storage.base import Copy, CopyPart, Head, Lane, Op, Store
 from entrepot.transfer.job import Job
 
 from .meta import MetaRules
-from .mover import Journal, LaneMover
+from .mover import Journal, LaneMover, as_vanished
 from .parted import Ends, Parted, UploadParted, part_size_for
+from .upload import discard_upload
 
 COPY_PART = 512 << 20
 """Part size of server-side copies (bytes): the bytes do not pass through us, so few large parts are best."""
@@ -40,10 +41,13 @@ class ServerMover(LaneMover):
         return Copy(job.key, self.source, job.key, self._copied, job)
 
     def _copied(self, op: Copy) -> None:
-        self.finished(op.job, op.error, op.proof)
+        self.finished(op.job, as_vanished(op.error), op.proof)
 
     def begin_large(self, job: Job) -> Parted:
         return ServerParted(job, self)
+
+    def renew(self, job: Job) -> None:
+        self.ask_source(job, self.source_lane)
 
 
 class ServerParted(UploadParted):
@@ -60,8 +64,8 @@ class ServerParted(UploadParted):
             mover.journal.port,
             clock=mover.clock,
         )
-        if recalled is not None and recalled.upload_id:
-            mover.destination.abort_upload(job.key, recalled.upload_id)
+        if recalled is not None:
+            discard_upload(mover.destination, job.key, recalled.upload_id, recalled.started)
         self._mover = mover
         self._etag = b""
         self.flying += 1
@@ -70,7 +74,7 @@ class ServerParted(UploadParted):
     def _headed(self, op: Head) -> None:
         self.flying -= 1
         if op.error is not None or op.info is None:
-            self.fail(op.error or StoreError("no answer", subject=repr(self.job.key)))
+            self.fail(as_vanished(op.error) or StoreError("no answer", subject=repr(self.job.key)))
             return
         if op.info.size != self.job.size:
             self.fail(ChangedError(f"{self.job.key!r} changed since it was listed", subject=repr(self.job.key)))
@@ -94,7 +98,7 @@ class ServerParted(UploadParted):
         )
 
     def _part_copied(self, op: CopyPart) -> None:
-        self.part_stored(op.number, op.part, op.error)
+        self.part_stored(op.number, op.part, as_vanished(op.error))
 
     def wake(self) -> None:
         self._mover.work()

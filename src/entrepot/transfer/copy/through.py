@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from entrepot.model.errors import ChangedError, CorruptError, StoreError
 from entrepot.storage.base import Get, Head, Lane, Op, Put, PutPart, Store
+from entrepot.storage.s3.crc import combine_all
 from entrepot.transfer.job import Job
 
+from .digest import damaged
 from .meta import MetaRules
-from .mover import Journal, LaneMover
+from .mover import Journal, LaneMover, as_vanished, wrong_size
 from .parted import Ends, Parted, UploadParted, part_size_for
 from .upload import recall_upload
 
@@ -48,9 +50,11 @@ class ThroughMover(LaneMover):
 
     def _read(self, op: Get) -> None:
         job: Job = op.job
+        if op.error is None and len(op.body) != job.size:
+            op.error = wrong_size(job, len(op.body))
         if op.error is not None:
             self.held -= job.size
-            self.finished(job, op.error)
+            self.finished(job, as_vanished(op.error))
             return
         info = self.lane.info(op)
         self.out.submit(
@@ -79,6 +83,9 @@ class ThroughMover(LaneMover):
     def begin_large(self, job: Job) -> Parted:
         return ThroughParted(job, self)
 
+    def renew(self, job: Job) -> None:
+        self.ask_source(job, self.lane)
+
 
 class ThroughParted(UploadParted):
     """Ranges of the source, pinned by etag, become parts of the destination's upload."""
@@ -102,6 +109,7 @@ class ThroughParted(UploadParted):
         )
         self._mover = mover
         self._etag = b""
+        self._crc: int | None = None
         self.flying += 1
         mover.lane.submit(Head(job.key, self._headed))
 
@@ -109,13 +117,14 @@ class ThroughParted(UploadParted):
         self.flying -= 1
         info = op.info
         if op.error is not None or info is None:
-            self.fail(op.error or StoreError("no answer", subject=repr(self.job.key)))
+            self.fail(as_vanished(op.error) or StoreError("no answer", subject=repr(self.job.key)))
             return
         pinned = self.job.evidence
         if info.size != self.job.size or (isinstance(pinned, bytes) and info.etag != pinned):
             self.fail(ChangedError(f"{self.job.key!r} changed since it was listed", subject=repr(self.job.key)))
             return
         self._etag = info.etag
+        self._crc = info.crc32c
         self.prepare(self._mover.rules.of_object(info))
 
     def part_op(self, number: int) -> Op:
@@ -137,7 +146,7 @@ class ThroughParted(UploadParted):
             op.error = CorruptError(f"part {number} of {self.job.key!r} came back short", subject=repr(self.job.key))
         if op.error is not None:
             self._mover.held -= self.span(number)[1]
-            self.part_stored(number, None, op.error)
+            self.part_stored(number, None, as_vanished(op.error))
             return
         self.lane.submit(
             PutPart(
@@ -155,6 +164,14 @@ class ThroughParted(UploadParted):
         self._mover.held -= self.span(op.number)[1]
         self.part_stored(op.number, op.part, op.error)
         self._mover.work()
+
+    def check_source(self) -> None:
+        """The parts together must have the checksum that the source keeps: ranges of it have none."""
+        parts = [self.parts[number] for number in sorted(self.parts)]
+        if self._crc is None or not self._mover.verify or any(part.crc32c is None for part in parts):
+            return
+        if combine_all((part.crc32c or 0, part.size) for part in parts) != self._crc:
+            raise damaged(self.job.key, "the checksum (CRC-32C) that the source keeps")
 
     def wake(self) -> None:
         self._mover.work()

@@ -49,8 +49,9 @@ class UploadMover(LaneMover):
         except ChangedError:
             if job.attempts:
                 raise
-            job.attempts += 1
-            body, mtime_ns = read_small(self.root, job.key, self.root.lstat(job.key).st_size)
+            job.attempts = 1
+            job.resize(self.root.lstat(job.key).st_size)
+            body, mtime_ns = read_small(self.root, job.key, job.size)
         self.held += len(body)
         return Put(job.key, body, self._stored, job, meta=self.rules.of_file(job.key, mtime_ns), verify=self.verify)
 
@@ -61,15 +62,21 @@ class UploadMover(LaneMover):
     def begin_large(self, job: Job) -> Parted:
         return FileParted(job, self)
 
+    def renew(self, job: Job) -> None:
+        try:
+            size = self.root.lstat(job.key).st_size
+        except StoreError as error:
+            self.fell(job, error)
+        else:
+            self.begin_again(job, size)
+
 
 class FileParted(UploadParted):
     """Regions of one open file become parts; the file is checked once more before they are joined."""
 
     def __init__(self, job: Job, mover: UploadMover) -> None:
         self._file = SourceFile(mover.root, job.key)
-        if self._file.size != job.size:
-            job.batch.totals.total_bytes += self._file.size - job.size
-            job.size = self._file.size
+        job.resize(self._file.size)
         job.evidence = self._file.mtime_ns
         size, upload_id, have = recall_upload(
             job,

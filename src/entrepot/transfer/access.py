@@ -1,0 +1,70 @@
+"""Access: tells credentials that are no longer good from single objects that may not be read or written.
+
+Credentials that were revoked would fail every entry that is left, one by one. Instead, the entries concerned stay
+undone, and the run stops with one clear line (fault case 56).
+"""
+
+from __future__ import annotations
+
+from entrepot.model.errors import ForbiddenError, StoreError
+
+from .job import Job
+
+REVOKED = frozenset(
+    {
+        "InvalidAccessKeyId", "InvalidAccessKey", "NoSuchAccessKey", "ExpiredToken", "TokenRefreshRequired",
+        "ExpiredTokenException", "RequestExpired", "InvalidToken", "InvalidSecurityToken", "InvalidClientTokenId",
+        "UnrecognizedClientException", "AccountProblem", "AllAccessDisabled", "UserDisable", "NotSignedUp",
+        "InArrearOrInsufficientBalance", "AccountArrears", "Arrearage", "AccountIsDisabled",
+    }
+)  # fmt: skip
+"""Codes that speak of the keys or the account: no other request will fare better."""
+
+SUSPECT = frozenset({"SignatureDoesNotMatch", "InvalidSignature", "AuthenticationFailed", "401"})
+"""Codes that may also come from one odd key: believed after SUSPECTS of them in a row."""
+
+SUSPECTS = 8
+
+
+class Access:
+    """What the movers of one session learn about their credentials."""
+
+    __slots__ = ("_row", "held", "lost")
+
+    def __init__(self) -> None:
+        self.lost: StoreError | None = None
+        """Why the credentials are no longer good; the session stops with it."""
+        self.held: list[tuple[Job, StoreError]] = []
+        """Refused entries that wait for the verdict."""
+        self._row = 0
+
+    def refused(self, job: Job, error: StoreError) -> bool:
+        """True when ``job`` must stay undone, because ``error`` (may) concern all."""
+        if not isinstance(error, ForbiddenError):
+            return False
+        self.look(error)
+        if self.lost is not None:
+            return True
+        if error.code not in SUSPECT:
+            return False
+        self.held.append((job, error))
+        return True
+
+    def look(self, error: StoreError) -> None:
+        """Judge the refusal of a request that is no entry's (a listing)."""
+        if error.code in SUSPECT:
+            self._row += 1
+        if error.code in REVOKED or self._row >= SUSPECTS:
+            self.lost = self.lost or error
+            self.held.clear()
+
+    def fine(self) -> None:
+        """Something succeeded: the refusals so far concern their entries alone."""
+        self._row = 0
+        self.settle()
+
+    def settle(self) -> None:
+        """Nothing else is under way that could tell: what is held has failed."""
+        held, self.held = self.held, []
+        for job, error in held:
+            job.batch.failed(job, error)
