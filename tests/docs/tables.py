@@ -33,7 +33,7 @@ def providers() -> str:
             f"`{provider.region}`",
             {"virtual": "host", "path": "path", "auto": "host or path"}[profile.addressing],
             "V1" if profile.list_v1 else "V2",
-            profile.checksum or "none, Content-MD5",
+            profile.checksum or "none",
             "yes" if profile.put_conditional else "not assumed",
             known,
             parts,
