@@ -567,6 +567,19 @@ def test_56_expired_keys_are_asked_for_again(fake: FakeS3) -> None:
         assert SECRET not in str(told.value) and "newer" not in str(told.value)
 
 
+def test_56_credentials_that_cannot_be_had_any_more_end_operations_not_the_process(fake: FakeS3) -> None:
+    from entrepot.model.errors import PlaceError
+
+    def credentials(refresh: bool = False) -> Credentials:
+        raise PlaceError("the credential_process failed", hint="run it by hand")
+
+    target = target_of(fake.env(), "b")
+    target.credentials = credentials
+    with s3_lane(target) as lane, pytest.raises(ForbiddenError, match="credential_process") as told:
+        lane.one(Get(b"k", nothing))
+    assert told.value.hint == "run it by hand"
+
+
 def test_deletes_in_batches_one_by_one_and_with_errors(fake: FakeS3) -> None:
     from parts.fake_http import S3Error
 

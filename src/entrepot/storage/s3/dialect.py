@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from entrepot.model.entry import Info
-from entrepot.model.errors import ChangedError, StoreError
+from entrepot.model.errors import ChangedError, EntrepotError, ForbiddenError, StoreError
 from entrepot.storage.base import Buffer, FileRegion, Op
 from entrepot.storage.wire.dialect import Again, Dialect, Endpoint
 from entrepot.storage.wire.tls import client_context
@@ -75,7 +75,10 @@ class S3Dialect(Dialect):
         error = s3_error(status, head, document, self.subject(op))
         if status < 300 or error.retryable:
             return error
-        learned = learn(self.target, verb, status, head, document)
+        try:
+            learned = learn(self.target, verb, status, head, document)
+        except EntrepotError as fault:
+            return ForbiddenError(f"{error.message}; {fault.message}", subject=error.subject, hint=fault.hint)
         if not learned and self.note(op).again == 0:
             learned = error.code in TAUGHT_BY_OTHERS or (status in FORM and self._form() != self._born)
         if learned:

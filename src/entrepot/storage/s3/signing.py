@@ -12,6 +12,8 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
+from entrepot.model.errors import EntrepotError, ForbiddenError, StoreError
+
 from .target import S3Target
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -84,6 +86,8 @@ class Signer:
     ) -> str:
         """Request line and headers, the last one ending in CRLF; add unsigned headers and the blank line.
 
+        Raises ForbiddenError when there are no credentials any more.
+
         ``path`` and ``query`` are encoded, the query sorted. ``names`` are lower case and sorted, and no header
         that this adds itself. ``payload`` is the body's SHA-256 in hex (empty: the profile's word for no body).
         """
@@ -113,7 +117,13 @@ class Signer:
         target = self._target
         self._until = self._monotonic() + 1.0
         self._shapes.clear()
-        credentials = target.credentials(False)
+        try:
+            credentials = target.credentials(False)
+        except StoreError:
+            raise
+        except EntrepotError as fault:
+            self._until = -1.0
+            raise ForbiddenError(fault.message, subject=target.bucket, hint=fault.hint) from None
         self._anonymous = not credentials.access_key
         self._token = credentials.session_token.reveal()
         self._host = target.host_header.decode("latin-1")

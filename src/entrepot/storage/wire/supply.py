@@ -93,6 +93,8 @@ class Supply:
         options = self._lane.options
         slow_start = False
         for connection in list(self.all):
+            if connection not in self.all:
+                continue
             if connection.op is not None:
                 if not connection.paused:
                     self._watch_busy(connection, now)
