@@ -315,10 +315,12 @@ def ok(op: Any) -> Any:
     return op
 
 
+DECOMPOSED = "e\u0301".encode()
+DIFFICULT = {DECOMPOSED, b"dir/x#y?z=1&k;l"}
 KEYS = [
     b"a", b"a b", b"a%2Fb", b"a%20c", b"a+b", b"a-b", b"a/b", b"a/b!/c", b"a/b/c", b"a0", b"dir/x#y?z=1&k;l",
     b"q~@$^()_=[]{},'",
-    b" lead", b"trail ", b"x.y/.hidden", "\u00e9".encode(), "e\u0301".encode(), "\u65e5\u672c/\U0001f600".encode(),
+    b" lead", b"trail ", b"x.y/.hidden", "\u00e9".encode(), DECOMPOSED, "\u65e5\u672c/\U0001f600".encode(),
 ]  # fmt: skip
 
 
@@ -329,6 +331,9 @@ def test_keys_round_trip_in_order(backend: Backend, store: BridgeStore) -> None:
         puts = [Put(key, key + b"!", r.done) for key in keys]
         r.run(*puts)
         for op in puts:
+            if op.key in DIFFICULT and isinstance(op.error, NameNotPossibleError):
+                keys.remove(op.key)  # case 16, or a server that cuts names: refused instead of another name
+                continue
             assert ok(op).proof == "size"
         rows = [row for page in store.pages() for row in page.rows]
         assert [(row[0], row[2]) for row in rows] == [(key, len(key) + 1) for key in keys]

@@ -7,16 +7,20 @@ import os
 import posixpath
 import secrets
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 
 from entrepot.model.entry import Info, Page
 from entrepot.model.errors import (
     ChangedError,
     CorruptError,
+    NameNotPossibleError,
     NotFoundError,
     StoreError,
+    StoreTimeoutError,
     UnexpectedReplyError,
 )
 from entrepot.storage.base import (
@@ -60,6 +64,8 @@ class Actions:
         self._known: set[bytes] = set()
         self._lock = threading.Lock()
         self._making = threading.Lock()
+        self._trying = threading.Lock()
+        self._tried: dict[str, bool] = {}
 
     def close(self) -> None:
         """End the read-ahead of listings."""
@@ -169,9 +175,11 @@ class Actions:
         if if_absent and self._there(path):
             raise ChangedError(f"{self.subject(key)}: a file is there already", subject=self.subject(key))
         folder = posixpath.dirname(path)
+        if not path.isascii() or self.place.protocol == "webdav":
+            self._check_server(key, path, folder)
         target = path
         if self.place.renames:
-            target = posixpath.join(folder, b".entrepot-" + secrets.token_hex(8).encode() + b".part")
+            target = posixpath.join(folder, guard.temporary_name())
         try:
             self._write(target, folder, body, size, meta, moved)
             if meta is not None and meta.mtime_ns is not None:
@@ -208,6 +216,56 @@ class Actions:
             self._known.discard(folder)
             self.place.make_directories(folder)
             self.place.write(target, pieces_of(body), size, meta)
+
+    def _check_server(self, key: bytes, path: bytes, folder: bytes) -> None:
+        """Try once per place what its server does to names like this one; refuse what would land elsewhere."""
+        why = ""
+        with self._trying:
+            if not guard.composed(path) and self._try("forms", self._merges_forms, folder):
+                why = "the server takes different Unicode forms of a name for the same file"
+            elif self.place.protocol == "webdav":
+                for char in guard.doubtful(path):
+                    if self._try(f"char {char}", partial(self._loses, bytes([char])), folder):
+                        why = f"the server does not keep {chr(char)!r} in names"
+                        break
+        if why:
+            subject = self.subject(key)
+            raise NameNotPossibleError(f"{subject}: {why}", subject=subject, hint="rename it at the source")
+
+    def _try(self, what: str, trial: Callable[[bytes], bool], folder: bytes) -> bool:
+        known = self._tried.get(what)
+        if known is None:
+            known = self._tried[what] = trial(folder)
+        return known
+
+    def _merges_forms(self, folder: bytes) -> bool:
+        if not self.place.renames:
+            return False
+        path = posixpath.join(folder, guard.temporary_name(decomposed=True))
+        self._write(path, folder, b"", 0, None, _uncounted)
+        try:
+            other = unicodedata.normalize("NFC", guard.encode(path)).encode()
+            return self._there(other) or not self._there(path)
+        finally:
+            self._discard(path)
+
+    def _loses(self, char: bytes, folder: bytes) -> bool:
+        first = posixpath.join(folder, guard.temporary_name())
+        second = posixpath.join(folder, guard.temporary_name())
+        named = second + char + b"x"
+        self._write(first, folder, b"", 0, None, _uncounted)
+        try:
+            self.place.rename(first, named)
+            return not self._there(named)
+        except StoreTimeoutError:
+            raise
+        except Exception as fault:
+            if store_error(fault, "").retryable:
+                raise
+            return True
+        finally:
+            for path in (first, second, named):
+                self._discard(path)
 
     def _complete(self, op: CompleteUpload, moved: Moved) -> None:
         region = self.spool.open(op.upload_id, list(op.parts))
@@ -283,6 +341,10 @@ def unpack(key: bytes, headers: bytes) -> Info:
     values["key"] = key
     values["etag"] = values["etag"].encode("latin-1")
     return Info(**values)
+
+
+def _uncounted(amount: int) -> None:
+    """Bytes of our own trials."""
 
 
 def _counted(pieces: Iterable[bytes | memoryview], moved: Moved) -> Iterator[bytes | memoryview]:

@@ -130,6 +130,6 @@ def _time(value: Any) -> int:
         except ValueError:
             return 0
     if isinstance(value, datetime):
-        value = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return int(value.timestamp()) * 1_000_000_000 + value.microsecond * 1000
-    return int(value * 1_000_000_000) if isinstance(value, int | float) else 0
+        moment: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return int(float(value) * 1_000_000_000) if isinstance(value, int | float) else 0

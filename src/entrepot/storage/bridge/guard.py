@@ -7,11 +7,14 @@ under a name that ends in ``/``; some transports cannot carry control characters
 from __future__ import annotations
 
 import re
+import secrets
+import unicodedata
 
 from entrepot.model.errors import NameNotPossibleError
 
-TEMPORARY = re.compile(rb"\.entrepot-[0-9a-f]{16}\.part\Z")
+TEMPORARY = re.compile(rb"\.entrepot-(?:e\xcc\x81|\xc3\xa9)?[0-9a-f]{16}\.part(?:.x)?\Z", re.DOTALL)
 """Names of files on their way; listings leave them out."""
+_ORDINARY = re.compile(rb"[A-Za-z0-9/._ \x80-\xff-]+")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _SEGMENT_MAX = {"sftp": 255, "webdav": 255, "hdfs": 255, "gcs": 1024}
 _KEY_MAX = {"sftp": 4000, "webdav": 4000, "hdfs": 8000, "gcs": 1024}
@@ -38,6 +41,21 @@ def encode(path: bytes) -> str:
 def decode(text: str) -> bytes:
     """A library's text as a path."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def composed(key: bytes) -> bool:
+    """True when ``key`` is in the form (NFC) that servers which tidy Unicode would give it."""
+    return key.isascii() or unicodedata.is_normalized("NFC", encode(key))
+
+
+def temporary_name(*, decomposed: bool = False) -> bytes:
+    """A fresh name for a file on its way; ``decomposed`` holds a letter that has two Unicode forms."""
+    return b".entrepot-" + (b"e\xcc\x81" if decomposed else b"") + secrets.token_hex(8).encode() + b".part"
+
+
+def doubtful(key: bytes) -> set[int]:
+    """The characters of ``key`` that some servers cut a name at, or change on the way."""
+    return set(_ORDINARY.sub(b"", key))
 
 
 def is_temporary(name: bytes) -> bool:

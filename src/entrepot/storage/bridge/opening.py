@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from entrepot.model.connection import Connection
 from entrepot.model.errors import UsageError
@@ -61,15 +62,24 @@ def _from_environment(provider: str, env: Mapping[str, str]) -> Connection:
     )
 
 
-def _host(location: Location, connection: Connection) -> tuple[str, str, int | None, bytes]:
-    """(user, host, port, path): of the endpoint for a stored connection, else of the location."""
-    path = location.prefix
-    text = location.bucket
+@dataclass(slots=True, frozen=True)
+class _Where:
+    user: str
+    host: str
+    port: int | None
+    base: str
+    """Path of the endpoint URL, without slashes at its ends."""
+    path: bytes
+    """Path of the location below the base."""
+
+
+def _where(location: Location, connection: Connection) -> _Where:
+    """The endpoint of a stored connection (the location's bucket is then a directory there), else the location's."""
+    path, text, base = location.prefix, location.bucket, ""
     if connection.endpoint:
         parts = urlsplit(connection.endpoint if "://" in connection.endpoint else f"x://{connection.endpoint}")
-        text = parts.netloc
-        inside = f"{parts.path.strip('/')}/{location.bucket}".strip("/").encode()
-        path = (inside + b"/" if inside else b"") + location.prefix
+        text, base = parts.netloc, parts.path.strip("/")
+        path = (os.fsencode(location.bucket) + b"/" if location.bucket else b"") + location.prefix
     parts = urlsplit(f"x://{text}")
     if parts.password:
         raise UsageError(
@@ -82,43 +92,47 @@ def _host(location: Location, connection: Connection) -> tuple[str, str, int | N
         raise UsageError(f"{parts.hostname}: the port is not a number") from None
     if not parts.hostname:
         raise UsageError(f"{location}: no host named")
-    return parts.username or connection.access_key, parts.hostname, port, path
+    return _Where(parts.username or connection.access_key, parts.hostname, port, base, path)
 
 
 def _webdav(location: Location, connection: Connection) -> tuple[Place, bytes]:
-    user, host, port, path = _host(location, connection)
+    where = _where(location, connection)
     secure = connection.endpoint.startswith("https") or location.scheme == "webdavs"
     if connection.endpoint and not connection.endpoint.startswith("http"):
         secure = not connection.disable_ssl
-    bare = f"[{host}]" if ":" in host else host
-    url = f"{'https' if secure else 'http'}://{bare}{f':{port}' if port else ''}/"
+    bare = f"[{where.host}]" if ":" in where.host else where.host
+    port = f":{where.port}" if where.port else ""
     place = WebdavPlace(
-        url,
-        user,
+        f"{'https' if secure else 'http'}://{bare}{port}/{quote(where.base, safe='/%~')}",
+        where.user,
         connection.secret_key,
         verify=not connection.insecure_skip_verify,
         ca_file=connection.ca_file,
     )
-    return place, path
+    return place, where.path
 
 
 def _sftp(location: Location, connection: Connection) -> tuple[Place, bytes]:
-    user, host, port, path = _host(location, connection)
+    where = _where(location, connection)
     place = SftpPlace(
-        host,
-        port or 22,
-        user,
+        where.host,
+        where.port or 22,
+        where.user,
         connection.secret_key,
         key_file=connection.options.get("key_file", ""),
         verify=not connection.insecure_skip_verify,
         known_hosts=connection.options.get("known_hosts", ""),
     )
-    return place, path
+    return place, _below(where)
+
+
+def _below(where: _Where) -> bytes:
+    return (os.fsencode(where.base) + b"/" if where.base else b"") + where.path
 
 
 def _gcs(location: Location, connection: Connection, env: Mapping[str, str]) -> Place:
     try:
-        import gcsfs
+        from gcsfs.core import GCSFileSystem  # the plain one: JSON over HTTP, which emulators speak too
     except ImportError as fault:
         raise missing_extra("Google Cloud Storage", fault) from None
     endpoint = connection.endpoint or env.get("STORAGE_EMULATOR_HOST", "")
@@ -129,7 +143,7 @@ def _gcs(location: Location, connection: Connection, env: Mapping[str, str]) -> 
     if token or endpoint:
         options["token"] = token or "anon"
     try:
-        filesystem = gcsfs.GCSFileSystem(**options)
+        filesystem = GCSFileSystem(**options)
     except Exception as fault:
         raise store_error(fault, str(location)) from None
     identity = endpoint.rstrip("/") or "storage.googleapis.com"
@@ -139,15 +153,15 @@ def _gcs(location: Location, connection: Connection, env: Mapping[str, str]) -> 
 
 
 def _hdfs(location: Location, connection: Connection) -> tuple[Place, bytes]:
-    user, host, port, path = "", "default", None, location.prefix
+    where = _Where("", "default", None, "", location.prefix)
     if location.bucket or connection.endpoint:
-        user, host, port, path = _host(location, connection)
+        where = _where(location, connection)
     try:
         from fsspec.implementations.arrow import HadoopFileSystem
     except ImportError as fault:
         raise missing_extra("HDFS", fault) from None
     try:
-        filesystem = HadoopFileSystem(host=host, port=port or 0, user=user or None)
+        filesystem = HadoopFileSystem(host=where.host, port=where.port or 0, user=where.user or None)
     except ImportError as fault:
         raise missing_extra("HDFS", fault) from None
     except Exception as fault:
@@ -155,5 +169,5 @@ def _hdfs(location: Location, connection: Connection) -> tuple[Place, bytes]:
             f"{location}: HDFS cannot be used: {str(fault)[:200]}",
             hint="set HADOOP_HOME, JAVA_HOME and CLASSPATH (hadoop classpath --glob)",
         ) from None
-    place = FsspecPlace(filesystem, "", protocol="hdfs", renames=True, identity=f"hdfs://{host}:{port or 0}")
-    return place, path
+    identity = f"{where.host}:{where.port or 0}"
+    return FsspecPlace(filesystem, "", protocol="hdfs", renames=True, identity=identity), _below(where)
