@@ -1,8 +1,7 @@
 """The lane: a stream of operations over many keep-alive connections of one endpoint.
 
 Pull model: whenever a connection falls free it takes the next queued operation, or asks ``feed`` for one, and that
-request leaves *before* the finished operation's ``done`` runs. What a store can do wrong ends here: faults are
-retried with back-off, "slow down" lowers the pace, dead addresses and hung connections are replaced.
+request leaves *before* the finished operation's ``done`` runs. What a store can do wrong ends here (``retry``, ``pace``, ``supply``).
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from collections.abc import Callable
 from functools import partial
 
 from entrepot.model.entry import Info
-from entrepot.model.errors import StoreError, StoreTimeoutError, ThrottledError
+from entrepot.model.errors import StoreError, StoreTimeoutError
 from entrepot.storage.base import Buffer, FileRegion, Get, Op, Put, PutPart
 
 from .connection import Connection
 from .dialect import AGAIN_MAX, Again, Dialect, Hold, Spread, Turn
-from .http import retry_after
 from .options import LaneOptions
 from .pace import Pace
 from .reactor import Reactor
 from .resolve import Lookup, system_lookup
+from .retry import Retries
 from .supply import Supply
 
 TICK = 0.1
@@ -65,16 +64,14 @@ class HttpLane:
         """Bytes received, and body bytes sent in pieces, so far."""
         dialect.options = options
         dialect.clock = lambda: reactor.now
-        self._random = random
+        self._retry = Retries(self, random)
         self._turns = dialect.turns
         self._notes = dialect.notes
         self._queue: deque[Op] = deque()
         self._held: list[Op] = []
         self._used = 0
-        self._waiting = 0
         self._counts = dict.fromkeys(VERBS, 0)
         self._replies = 0
-        self._retries = 0
         self._dry = True
         self._pump_at = 0.0
         self._closed = False
@@ -102,7 +99,7 @@ class HttpLane:
         return (
             self.supply.busy + len(self._queue) < limit
             and self._used <= self.options.memory
-            and self._waiting <= limit
+            and self._retry.waiting <= limit
             and not (self.pace.gated and self.pace.wait(self.reactor.now) > 0.0)
             and not self._closed
         )
@@ -122,7 +119,7 @@ class HttpLane:
     @property
     def retries(self) -> int:
         """Retries so far."""
-        return self._retries
+        return self._retry.count
 
     @property
     def connections(self) -> int:
@@ -131,7 +128,7 @@ class HttpLane:
 
     @property
     def backlog(self) -> int:
-        """Operations that wait for a connection."""
+        """Operations that wait for one."""
         return len(self._queue)
 
     def limit_bandwidth(self, rate: int) -> None:
@@ -168,7 +165,7 @@ class HttpLane:
         if self._queue:
             return self._queue.popleft()
         feed = self.feed
-        if feed is None or self._used > self.options.memory or self._waiting > self.pace.window.limit:
+        if feed is None or self._used > self.options.memory or self._retry.waiting > self.pace.window.limit:
             return None
         op = feed()
         self._dry = op is None
@@ -193,7 +190,7 @@ class HttpLane:
             return False
         except Hold:
             self._held.append(op)
-            self._waiting += 1
+            self._retry.waiting += 1
             return False
         if isinstance(data, Spread):
             self._queue.extendleft(reversed(data.ops))
@@ -270,7 +267,7 @@ class HttpLane:
             self.failed(op, error, head)
             return
         except Again as again:
-            self._retries += 1
+            self._retry.count += 1
             self._turn_to(op, again)
             self.pump()
             return
@@ -338,36 +335,16 @@ class HttpLane:
         """Try again later, or give the operation back with its error."""
         if self._closed:
             return
-        now = self.reactor.now
-        options = self.options
-        if isinstance(error, ThrottledError):
-            note = self.dialect.note(op)
-            note.throttled = note.throttled or now
-            note.refusals += 1
-            self.pace.throttled(now, retry_after(b"\n" + head))
-            if now - note.throttled < options.throttle_seconds:
-                self._later(op, min(5.0, 0.1 * 2.0 ** min(note.refusals, 10)) * self._random())
-                return
-        else:
-            op.attempts += 1
-            if error.retryable and op.attempts < options.attempts:
-                delay = min(options.backoff_max, options.backoff * 3.0 ** (op.attempts - 1))
-                self._later(op, delay * self._random())
-                return
+        if self._retry.again(op, error, head):
+            return
         self._notes.pop(op, None)
         if self._held:
             self._let_go()
         op.error = error
         op.done(op)
 
-    def _later(self, op: Op, delay: float) -> None:
-        self._retries += 1
-        self._waiting += 1
-        op.retry_at = self.reactor.now + delay
-        self.reactor.call_later(delay, partial(self._return, op))
-
-    def _return(self, op: Op) -> None:
-        self._waiting -= 1
+    def requeue(self, op: Op) -> None:
+        """``op`` comes back from its back-off."""
         if not self._closed:
             self._queue.appendleft(op)
             self.pump()
@@ -376,7 +353,7 @@ class HttpLane:
         """Queue what was held back, once the dialect no longer holds."""
         if not self.dialect.holding:
             held, self._held = self._held, []
-            self._waiting -= len(held)
+            self._retry.waiting -= len(held)
             self._queue.extendleft(reversed(held))
             self.pump()
 
