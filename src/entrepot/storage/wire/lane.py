@@ -1,7 +1,7 @@
 """The lane: a stream of operations over many keep-alive connections of one endpoint.
 
 Pull model: whenever a connection falls free it takes the next queued operation, or asks ``feed`` for one, and that
-request leaves *before* the finished operation's ``done`` runs. What a store can do wrong ends here (``retry``, ``pace``, ``supply``).
+request leaves *before* the finished operation's ``done`` runs. Faults of the store end here.
 """
 
 from __future__ import annotations
