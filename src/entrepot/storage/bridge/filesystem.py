@@ -18,6 +18,7 @@ class FsspecPlace:
     """``filesystem`` below ``root`` (text that ends without a slash)."""
 
     keeps_mtime = False
+    base = b""
 
     def __init__(self, filesystem: Any, root: str, *, protocol: str, renames: bool, identity: str) -> None:
         self._fs = filesystem

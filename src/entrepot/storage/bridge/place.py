@@ -38,8 +38,11 @@ class Place(Protocol):
     keeps_mtime: bool
     """True when :meth:`write` or :meth:`set_mtime` gives a file the mtime of its original."""
 
+    base: bytes
+    """Where paths begin at the endpoint: empty or ending in ``/``."""
+
     def identity(self) -> str:
-        """The endpoint in canonical form, without credentials."""
+        """The endpoint in canonical form, without credentials and without ``base``."""
         ...
 
     def entries(self, path: bytes) -> list[Item]:

@@ -28,6 +28,7 @@ class SftpPlace:
     protocol = "sftp"
     renames = True
     keeps_mtime = True
+    base = b""
 
     def __init__(
         self,

@@ -77,7 +77,7 @@ class BridgeStore:
 
     def identity(self) -> tuple[str, bytes]:
         """(endpoint, path there) in canonical form."""
-        return f"{self.place.protocol}:{self.place.identity()}", self._prefix
+        return f"{self.place.protocol}:{self.place.identity()}", self.place.base + self._prefix
 
     def can_server_copy_from(self, source: Store) -> bool:
         """Never: the bytes pass through us."""

@@ -53,6 +53,7 @@ class WebdavPlace:
         self._base = "/" + parts.path.strip("/")
         if self._base != "/":
             self._base += "/"
+        self.base = unquote_to_bytes(self._base).lstrip(b"/")
         self._headers = {"User-Agent": "entrepot"}
         if user:
             token = base64.b64encode(f"{user}:{password.reveal()}".encode()).decode()
@@ -64,7 +65,7 @@ class WebdavPlace:
     def identity(self) -> str:
         """The endpoint in canonical form."""
         port = "" if self._port in {80, 443} else f":{self._port}"
-        return f"{self._host.lower()}{port}{self._base.rstrip('/')}"
+        return f"{self._host.lower()}{port}"
 
     def entries(self, path: bytes) -> list[Item]:
         """The members of a collection."""
