@@ -107,6 +107,8 @@ def add_doomed(connection: Connection, task_id: str, shard_id: int, entries: Seq
 
 
 def _columns(evidence: Evidence) -> dict[str, Any]:
+    if isinstance(evidence, tuple):
+        evidence = evidence[0]
     if isinstance(evidence, int):
         return {"etag": None, "mtime_ns": evidence}
     return {"etag": bytes(evidence), "mtime_ns": None}

@@ -128,6 +128,9 @@ class LaneFeed:
 
     def _take(self, page: Page) -> None:
         rows = page.rows
+        if not rows and page.token and page.token == self._token and not page.last:
+            self._begin_again(rows)
+            return
         if rows and rows[0][0] <= self._last and (self._last or self.seen):
             if not self._begin_again(rows):
                 return
@@ -145,13 +148,13 @@ class LaneFeed:
 
     def _begin_again(self, rows: list[Row]) -> bool:
         """A page that goes back: usable when it overlaps (start-after ignored or repeated), else ask once more."""
-        if rows[-1][0] > self._last:
+        if rows and rows[-1][0] > self._last:
             return True
         self._restarts += 1
         if self._restarts > RESTARTS:
+            ends = f"ends at {rows[-1][0]!r}" if rows else "leads back to itself"
             self.error = UnexpectedReplyError(
-                f"the listing of {self._place} is not in key order: "
-                f"a page after {self._last!r} ends at {rows[-1][0]!r}",
+                f"the listing of {self._place} is not in key order: a page after {self._last!r} {ends}",
                 subject=self._place,
                 hint="the store does not list in byte order; nothing was deleted in this range",
             )

@@ -120,9 +120,10 @@ class Scan:
             return False
         source, destination = self._source, self._destination
         ready_source, ready_destination = source.fill(), destination.fill()
-        if source.error or destination.error:
-            self._fail(source.error or destination.error)
-            return False
+        for feed in (source, destination):
+            if feed.error is not None and not feed.rows:
+                self._fail(feed.error)
+                return False
         if not (ready_source and ready_destination):
             return False
         mine, theirs, upper = self._portion()
