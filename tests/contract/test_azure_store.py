@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -46,7 +48,8 @@ from entrepot.storage.base import (
 )
 from entrepot.storage.wire.options import LaneOptions
 from entrepot.storage.wire.reactor import Reactor
-from parts.servers import AzureServer, start_azurite
+from parts.program import need_program
+from parts.servers import WHEELS, AzureServer, start_azurite
 
 
 @pytest.fixture(scope="module")
@@ -386,3 +389,40 @@ def test_a_wrong_clock_is_learned(azurite: AzureServer, store: AzureStore) -> No
     assert skewed.read(b"k") == b"1"
     assert abs(skewed.target.clock_offset) < 60 or skewed.target.clock_offset == -7200.0
     skewed.close()
+
+
+def rclone(azurite: AzureServer, directory: str, *arguments: str) -> str:
+    """Run rclone with a remote ``az:`` at ``azurite``."""
+    settings = os.path.join(directory, "rclone.conf")
+    with open(settings, "w") as out:
+        out.write("[az]\ntype = azureblob\n")
+        out.write(f"account = {azurite.account}\nkey = {azurite.key}\nendpoint = {azurite.endpoint}\n")
+    program = need_program("rclone", WHEELS)
+    done = subprocess.run(
+        [program, "--config", settings, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_case_8_mtimes_and_hashes_are_shared_with_rclone(
+    azurite: AzureServer, store: AzureStore, tmp_path: object
+) -> None:
+    """rclone sees our mtimes and MD5s, and we see its mtimes."""
+    directory = str(tmp_path)
+    place = f"az:{store.target.container}"
+    mtime = 1_600_000_000_123_456_789
+    with running(store) as r:
+        put = Put(b"ours", b"body", r.done, meta=Meta(mtime_ns=mtime))
+        r.run(put)
+        ok(put)
+    (seen,) = json.loads(rclone(azurite, directory, "lsjson", "--hash", f"{place}/pre fix"))
+    assert seen["ModTime"] == "2020-09-13T12:26:40.123456789Z"
+    assert seen["Hashes"]["md5"] == hashlib.md5(b"body").hexdigest()
+    path = os.path.join(directory, "theirs")
+    with open(path, "wb") as out:
+        out.write(b"theirs")
+    os.utime(path, ns=(mtime, mtime))
+    rclone(azurite, directory, "copyto", path, f"{place}/pre fix/theirs")
+    info = store.head(b"theirs")
+    assert info.source_mtime_ns == mtime and info.size == 6
