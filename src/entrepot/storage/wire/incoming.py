@@ -14,6 +14,10 @@ DIRECT = 64 << 10
 """From so many missing bytes on, a collected body is received in place."""
 
 
+HEAD_PIECE = 4096
+"""Bytes of the first piece that are searched for the head; what lies behind them is taken where it is."""
+
+
 class Incoming:
     """Reads one reply. ``feed`` until it says True; then ``head`` and ``body`` are there."""
 
@@ -34,10 +38,20 @@ class Incoming:
 
     def feed(self, piece: memoryview) -> bool:
         """Take the next bytes; True when the reply is complete. BadReply, or what sink or ``open_body`` raise."""
+        if self.head is not None:
+            return self._take(piece)
+        self._raw += piece[:HEAD_PIECE]
+        done = self._begin()
+        rest = piece[HEAD_PIECE:]
+        if not len(rest):
+            return done
         if self.head is None:
-            self._raw += piece
+            self._raw += rest
             return self._begin()
-        return self._take(piece)
+        if done:
+            self.extra = True
+            return True
+        return self._take(rest)
 
     def eof(self) -> bool:
         """The connection closed; True if that completes the reply."""
