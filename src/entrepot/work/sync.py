@@ -43,6 +43,9 @@ from .limits import lane_options
 PART_SIZE = 8 << 20
 """Default part size (bytes): right within a region; ``part_size`` changes it."""
 
+DOWNLOAD_PART = 32 << 20
+"""Default range of a large download (bytes): nothing of it is held in memory, so fewer requests are cheaper."""
+
 SHARDS_PER_PROCESS = 3
 
 
@@ -245,7 +248,7 @@ def _mover(
         )
     if destination.lane is None:
         assert staging is not None or options.dry_run
-        return DownloadMover(source.lane, staging, recall, options, part_size, env.wall)  # type: ignore[arg-type]
+        return DownloadMover(source.lane, staging, recall, options, options.part_size or DOWNLOAD_PART, env.wall)  # type: ignore[arg-type]
     if options.server_side and rules.keeps_all and destination.store.can_server_copy_from(source.store):
         return ServerMover(destination.lane, source.store, destination.store, recall, rules, env.wall, source.lane)
     return ThroughMover(
