@@ -310,6 +310,10 @@ class Gather:
         self.data[offset : offset + len(piece)] = piece
 
 
+def nothing(op: Op) -> None:
+    """Completion of an operation that no lane carries."""
+
+
 def ok(op: Any) -> Any:
     assert op.error is None, (op.error, op.error.hint)
     return op
@@ -421,6 +425,22 @@ def test_a_file_region_as_body(store: BridgeStore, tmp_path: object) -> None:
         ok(put)
         held.seek(100)
         assert store.read(b"r") == held.read(2_000_000)
+
+
+def test_a_body_that_breaks_off_does_not_spoil_the_next_request(store: BridgeStore, tmp_path: object) -> None:
+    store.write(b"k", os.urandom(1 << 20))
+    path = os.path.join(str(tmp_path), "short")
+    with open(path, "wb") as out:
+        out.write(b"123")
+    with open(path, "rb") as held, pytest.raises(EntrepotError):
+        store._actions.perform(
+            Put(b"short", FileRegion(held.fileno(), 0, 3_000_000), nothing), lambda *a: None, lambda n: None
+        )
+    assert store.head(b"k").size == 1 << 20
+    pieces = store.place.read(store._prefix + b"k", 0, -1)
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert [(row[0], row[2]) for page in store.pages() for row in page.rows] == [(b"k", 1 << 20)]
 
 
 def test_large_files_go_in_parts(store: BridgeStore, tmp_path: object) -> None:

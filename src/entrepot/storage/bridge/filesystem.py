@@ -62,9 +62,14 @@ class FsspecPlace:
         if size <= PIECE:
             self._fs.pipe_file(whole, b"".join(pieces), **extra)
             return
-        with self._fs.open(whole, "wb", **extra) as file:
+        file = self._fs.open(whole, "wb", **extra)
+        try:
             for piece in pieces:
                 file.write(piece)
+        except BaseException:
+            _abandon(file)
+            raise
+        file.close()
 
     def set_mtime(self, path: bytes, mtime_ns: int) -> None:
         """Not offered; Google Cloud Storage keeps it as metadata, with the write."""
@@ -90,6 +95,18 @@ class FsspecPlace:
 
     def _path(self, path: bytes) -> str:
         return f"{self._root}/{encode(path)}".rstrip("/") or "/"
+
+
+def _abandon(file: Any) -> None:
+    """End a write without committing it: closing would make half a body the object."""
+    if hasattr(file, "discard"):
+        try:
+            file.discard()
+        except Exception:
+            pass  # the failure that led here is the one to tell; an upload left open ends by itself
+        file.closed = True
+    else:
+        file.close()
 
 
 def _extra(meta: Meta | None) -> dict[str, Any]:

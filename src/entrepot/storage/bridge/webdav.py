@@ -96,21 +96,25 @@ class WebdavPlace:
         self._expect(reply, {200, 206})
         skip = offset if reply.status == 200 else 0
         left = length
-        while left != 0:
-            piece = reply.read(PIECE)
-            if not piece:
-                break
-            if skip:
-                dropped = min(skip, len(piece))
-                skip -= dropped
-                piece = piece[dropped:]
-            if left >= 0:
-                piece = piece[:left]
-                left -= len(piece)
-            if piece:
-                yield piece
-        if not reply.isclosed():
-            self._drop()
+        try:
+            while left != 0:
+                piece = reply.read(PIECE)
+                if not piece:
+                    break
+                if skip:
+                    dropped = min(skip, len(piece))
+                    skip -= dropped
+                    piece = piece[dropped:]
+                if left >= 0:
+                    piece = piece[:left]
+                    left -= len(piece)
+                if piece:
+                    yield piece
+        except http.client.HTTPException as fault:
+            raise ConnectionError(f"the body was cut ({type(fault).__name__})") from None
+        finally:
+            if not reply.isclosed():
+                self._drop()  # what is left of the body would be taken for the next reply
 
     def write(self, path: bytes, pieces: Iterable[bytes | memoryview], size: int, meta: Meta | None) -> None:
         """PUT with a known length."""
@@ -187,6 +191,9 @@ class WebdavPlace:
                 return self._exchange(self._connection(), method, url, headers, body)
             if isinstance(fault, http.client.HTTPException):
                 raise ConnectionError(f"the connection broke ({type(fault).__name__})") from None
+            raise
+        except BaseException:
+            self._drop()  # a body that ended too early leaves a request half sent
             raise
 
     def _exchange(
