@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from entrepot.model.errors import ChangedError, FormatError, NotFoundError, StoreError
+from entrepot.model.errors import ChangedError, CorruptError, FormatError, NotFoundError, StoreError
 from entrepot.model.shard import LedgerPort, Partial
 from entrepot.storage.base import (
     AbortUpload,
@@ -267,4 +267,4 @@ class UploadParted(Parted):
 
 def _worth_keeping(error: StoreError) -> bool:
     """A fault of the moment (timeout, throttling, space) leaves the upload for the next run; others do not."""
-    return error.retryable and not isinstance(error, ChangedError)
+    return error.retryable and not isinstance(error, ChangedError | CorruptError)

@@ -106,7 +106,15 @@ class FileParted(UploadParted):
         self.part_stored(op.number, op.part, op.error)
 
     def check_source(self) -> None:
+        """The open file is as it was, and it is still the one that bears the name."""
         self._file.recheck()
+        there, here = self._mover.root.lstat(self.job.key), self._file.state
+        if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
+            raise ChangedError(
+                f"{self.job.key!r} was replaced while it was read",
+                subject=repr(self.job.key),
+                hint="run again when the source is at rest",
+            )
 
     def close(self) -> None:
         self._file.close()
