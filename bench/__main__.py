@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         timeout=options.timeout,
         state_on_disk=options.state_on_disk,
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):  # what was measured until then is printed
+        signal.signal(number, signal.default_int_handler)
     engine = Engine(settings)
     try:
         engine.run(cases)
