@@ -8,7 +8,6 @@ from entrepot.ledger import shards, tasks
 from entrepot.ledger.database import Ledger
 from entrepot.ledger.ids import new_id
 from entrepot.ledger.port import DirectPort
-from entrepot.ledger.schema import shard
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import Progress, Shard
 from entrepot.model.task import TaskSpec
@@ -40,8 +39,7 @@ def progress_of(leased: Shard, cursor: bytes, **totals: int) -> Progress:
 
 def shard_rows(ledger: Ledger, task_id: str):
     with ledger.read() as connection:
-        query = shard.select().where(shard.c.task_id == task_id).order_by(shard.c.low)
-        return connection.execute(query).all()
+        return connection.execute("SELECT * FROM shard WHERE task_id = :id ORDER BY low", {"id": task_id})
 
 
 def assert_counts_agree(ledger: Ledger, task_id: str) -> Totals:

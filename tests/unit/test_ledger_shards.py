@@ -6,7 +6,6 @@ import pytest
 
 from entrepot.ledger import events, journal, shards, tasks
 from entrepot.ledger.database import open_ledger
-from entrepot.ledger.schema import shard
 from entrepot.model.errors import InternalError, LeaseLost
 from entrepot.model.shard import Doomed, Failure, Partial
 from entrepot.model.task import TaskState
@@ -22,7 +21,7 @@ def ledger(tmp_path):
 
 def _run_out(ledger):
     with ledger.write() as connection:
-        connection.execute(shard.update().where(shard.c.state == "leased").values(lease_until=1.0))
+        connection.execute("UPDATE shard SET lease_until = 1.0 WHERE state = 'leased'")
 
 
 def test_leases_go_out_lowest_key_first_and_once(ledger):

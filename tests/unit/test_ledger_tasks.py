@@ -7,7 +7,7 @@ import pytest
 from entrepot.ledger import events, shards, tasks
 from entrepot.ledger.database import open_ledger
 from entrepot.ledger.ids import new_id
-from entrepot.ledger.schema import CHILDREN, task
+from entrepot.ledger.schema import CHILDREN
 from entrepot.model.errors import UsageError
 from entrepot.model.task import END_STATES, TRANSITIONS, TaskState
 from entrepot.model.totals import Totals
@@ -23,7 +23,7 @@ def ledger(tmp_path):
 
 def _force(ledger, task_id, state):
     with ledger.write() as connection:
-        connection.execute(task.update().where(task.c.id == task_id).values(state=state))
+        connection.execute("UPDATE task SET state = :state WHERE id = :id", {"id": task_id, "state": state})
 
 
 @pytest.mark.parametrize("start", list(TaskState))
@@ -113,12 +113,12 @@ def test_pruning_takes_old_ended_tasks_with_all_their_rows(ledger):
     with ledger.write() as connection:
         for task_id in (old, young):
             tasks.transition(connection, task_id, TaskState.CANCELLED)
-        connection.execute(task.update().where(task.c.id == old).values(finished=1.0))
+        connection.execute("UPDATE task SET finished = 1.0 WHERE id = :id", {"id": old})
         assert tasks.prune(connection, 86400) == 1
         left = [found.id for found in tasks.listing(connection)]
         assert sorted(left) == sorted([young, open_one])
         for table in CHILDREN:
-            rows = connection.execute(table.select().where(table.c.task_id == old)).all()
+            rows = connection.execute(f"SELECT * FROM {table} WHERE task_id = :id", {"id": old})
             assert rows == []
 
 

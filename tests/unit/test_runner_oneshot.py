@@ -369,7 +369,7 @@ def test_old_ended_tasks_are_forgotten(place):
     _run(place, _world(place, count=1))
     ledger = _ledger(place)
     with ledger.write() as connection:
-        connection.exec_driver_sql("UPDATE task SET finished = finished - 31 * 86400")
+        connection.execute("UPDATE task SET finished = finished - 31 * 86400")
     shot = _run(place, _world(place, count=1))
     assert [t.id for t in service_tasks.list_tasks(str(place / "state"))] == [shot.task_id]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from .database import Connection
 
-from .dialect import now
-from .schema import event
+_APPEND = "INSERT INTO event (task_id, at, kind, text) VALUES (:task, now(), :kind, :text)"
+_SINCE = "SELECT id, task_id, at, kind, text FROM event WHERE task_id = :task AND id > :after"
+_OF_KIND = " AND kind = :kind"
+_OLDEST_FIRST = " ORDER BY id LIMIT :limit"
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,12 +30,11 @@ def clean(text: str, limit: int = 2000) -> str:
 
 def append(connection: Connection, task_id: str, kind: str, text: str) -> None:
     """Add one event."""
-    connection.execute(insert(event).values(task_id=task_id, at=now(), kind=kind, text=clean(text)))
+    connection.change(_APPEND, {"task": task_id, "kind": kind, "text": clean(text)})
 
 
 def since(connection: Connection, task_id: str, after: int = 0, limit: int = 100, kind: str = "") -> list[Event]:
     """Events of a task after an id, oldest first."""
-    query = select(event).where(event.c.task_id == task_id, event.c.id > after)
-    if kind:
-        query = query.where(event.c.kind == kind)
-    return [Event(*row) for row in connection.execute(query.order_by(event.c.id).limit(limit))]
+    sql = _SINCE + (_OF_KIND if kind else "") + _OLDEST_FIRST
+    rows = connection.execute(sql, {"task": task_id, "after": after, "kind": kind, "limit": limit})
+    return [Event(row.id, row.task_id, row.at, row.kind, row.text) for row in rows]

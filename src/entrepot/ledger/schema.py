@@ -1,171 +1,149 @@
-"""The tables of the ledger, as the newest schema has them. Changes go through a migration as well."""
+"""The tables of a new SQLite ledger, as the newest migration has them. Changes go through a migration as well."""
 
 from __future__ import annotations
-
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
 
 from entrepot.model.totals import FIELDS
 
 HEAD = "0001"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
-metadata = MetaData()
-_serial = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _count(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default="0")
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False, server_default="")
-
-
-task = Table(
-    "task",
-    metadata,
-    Column("id", String(26), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("source", Text, nullable=False),
-    Column("destination", Text, nullable=False),
-    _text("source_place"),
-    Column("source_prefix", LargeBinary, nullable=False),
-    _text("destination_place"),
-    Column("destination_prefix", LargeBinary, nullable=False),
-    Column("options", Text, nullable=False),
-    Column("spec_hash", String(64), nullable=False),
-    Column("state", String(16), nullable=False),
-    _text("reason"),
-    Column("stop", String(8), nullable=False, server_default=""),
-    Column("created", Float, nullable=False),
-    Column("started", Float),
-    Column("finished", Float),
-    _count("resumed"),
-    _text("owner_host"),
-    _text("owner_boot"),
-    _count("owner_pid"),
-    _text("owner_start"),
-    Column("owner_seen", Float),
-    _count("failed_before"),
-    _count("failure_rows"),
-    _count("warning_rows"),
-    _count("late_reports"),
-    _count("destination_entries"),
-    *[_count(name) for name in FIELDS],
-    PrimaryKeyConstraint("id", name="task_pk"),
-    Index("task_by_spec", "spec_hash", "state"),
-    Index("task_by_state", "state", "finished"),
-)
-
-shard = Table(
-    "shard",
-    metadata,
-    Column("id", _serial, nullable=False),
-    Column("task_id", String(26), nullable=False),
-    Column("phase", String(8), nullable=False),
-    Column("state", String(8), nullable=False),
-    Column("low", LargeBinary, nullable=False),
-    Column("high", LargeBinary),
-    Column("cursor", LargeBinary, nullable=False),
-    _count("fence"),
-    Column("lease_owner", String(64)),
-    Column("lease_until", Float),
-    _count("lost"),
-    _count("destination_entries"),
-    *[_count(name) for name in FIELDS],
-    PrimaryKeyConstraint("id", name="shard_pk"),
-    Index("shard_by_state", "task_id", "state", "phase", "low"),
-    Index("shard_by_lease", "lease_owner"),
-)
-
-failure = Table(
-    "failure",
-    metadata,
-    Column("id", _serial, nullable=False),
-    Column("task_id", String(26), nullable=False),
-    Column("phase", String(8), nullable=False),
-    Column("key", LargeBinary, nullable=False),
-    Column("failure", String(16), nullable=False),
-    Column("message", Text, nullable=False),
-    _count("attempts"),
-    _count("size"),
-    Column("at", Float, nullable=False),
-    PrimaryKeyConstraint("id", name="failure_pk"),
-    UniqueConstraint("task_id", "phase", "key", name="failure_once"),
-)
-
-failure_count = Table(
-    "failure_count",
-    metadata,
-    Column("task_id", String(26), nullable=False),
-    Column("failure", String(16), nullable=False),
-    _count("entries"),
-    PrimaryKeyConstraint("task_id", "failure", name="failure_count_pk"),
-)
-
-doomed = Table(
-    "doomed",
-    metadata,
-    Column("task_id", String(26), nullable=False),
-    Column("key", LargeBinary, nullable=False),
-    Column("shard_id", BigInteger, nullable=False),
-    Column("etag", LargeBinary),
-    Column("mtime_ns", BigInteger),
-    _count("size"),
-    PrimaryKeyConstraint("task_id", "key", name="doomed_pk"),
-    Index("doomed_by_shard", "shard_id"),
-)
-
-partial = Table(
-    "partial",
-    metadata,
-    Column("task_id", String(26), nullable=False),
-    Column("key", LargeBinary, nullable=False),
-    _count("size"),
-    Column("etag", LargeBinary),
-    Column("mtime_ns", BigInteger),
-    _count("part_size"),
-    _text("upload_id"),
-    _text("staged"),
-    Column("done", Text, nullable=False),
-    Column("started", Float, nullable=False),
-    PrimaryKeyConstraint("task_id", "key", name="partial_pk"),
-)
-
-event = Table(
-    "event",
-    metadata,
-    Column("id", _serial, nullable=False),
-    Column("task_id", String(26), nullable=False),
-    Column("at", Float, nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("text", Text, nullable=False),
-    PrimaryKeyConstraint("id", name="event_pk"),
-    Index("event_by_task", "task_id", "id"),
-)
-
-runner_stats = Table(
-    "runner_stats",
-    metadata,
-    Column("task_id", String(26), nullable=False),
-    Column("runner_id", String(64), nullable=False),
-    Column("stats", Text, nullable=False),
-    Column("at", Float, nullable=False),
-    PrimaryKeyConstraint("task_id", "runner_id", name="runner_stats_pk"),
-)
-
-CHILDREN = (shard, failure, failure_count, doomed, partial, event, runner_stats)
+CHILDREN = ("shard", "failure", "failure_count", "doomed", "partial", "event", "runner_stats")
 """Tables whose rows belong to a task and go with it."""
+
+_COUNTS = ",\n    ".join(f"{name} BIGINT DEFAULT '0' NOT NULL" for name in FIELDS)
+
+_TASK = f"""CREATE TABLE task (
+    id VARCHAR(26) NOT NULL,
+    kind VARCHAR(32) NOT NULL,
+    source TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    source_place TEXT DEFAULT '' NOT NULL,
+    source_prefix BLOB NOT NULL,
+    destination_place TEXT DEFAULT '' NOT NULL,
+    destination_prefix BLOB NOT NULL,
+    options TEXT NOT NULL,
+    spec_hash VARCHAR(64) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    reason TEXT DEFAULT '' NOT NULL,
+    stop VARCHAR(8) DEFAULT '' NOT NULL,
+    created FLOAT NOT NULL,
+    started FLOAT,
+    finished FLOAT,
+    resumed BIGINT DEFAULT '0' NOT NULL,
+    owner_host TEXT DEFAULT '' NOT NULL,
+    owner_boot TEXT DEFAULT '' NOT NULL,
+    owner_pid BIGINT DEFAULT '0' NOT NULL,
+    owner_start TEXT DEFAULT '' NOT NULL,
+    owner_seen FLOAT,
+    failed_before BIGINT DEFAULT '0' NOT NULL,
+    failure_rows BIGINT DEFAULT '0' NOT NULL,
+    warning_rows BIGINT DEFAULT '0' NOT NULL,
+    late_reports BIGINT DEFAULT '0' NOT NULL,
+    destination_entries BIGINT DEFAULT '0' NOT NULL,
+    {_COUNTS},
+    CONSTRAINT task_pk PRIMARY KEY (id)
+)"""
+
+_SHARD = f"""CREATE TABLE shard (
+    id INTEGER NOT NULL,
+    task_id VARCHAR(26) NOT NULL,
+    phase VARCHAR(8) NOT NULL,
+    state VARCHAR(8) NOT NULL,
+    low BLOB NOT NULL,
+    high BLOB,
+    cursor BLOB NOT NULL,
+    fence BIGINT DEFAULT '0' NOT NULL,
+    lease_owner VARCHAR(64),
+    lease_until FLOAT,
+    lost BIGINT DEFAULT '0' NOT NULL,
+    destination_entries BIGINT DEFAULT '0' NOT NULL,
+    {_COUNTS},
+    CONSTRAINT shard_pk PRIMARY KEY (id)
+)"""
+
+_FAILURE = """CREATE TABLE failure (
+    id INTEGER NOT NULL,
+    task_id VARCHAR(26) NOT NULL,
+    phase VARCHAR(8) NOT NULL,
+    "key" BLOB NOT NULL,
+    failure VARCHAR(16) NOT NULL,
+    message TEXT NOT NULL,
+    attempts BIGINT DEFAULT '0' NOT NULL,
+    size BIGINT DEFAULT '0' NOT NULL,
+    at FLOAT NOT NULL,
+    CONSTRAINT failure_pk PRIMARY KEY (id),
+    CONSTRAINT failure_once UNIQUE (task_id, phase, "key")
+)"""
+
+_FAILURE_COUNT = """CREATE TABLE failure_count (
+    task_id VARCHAR(26) NOT NULL,
+    failure VARCHAR(16) NOT NULL,
+    entries BIGINT DEFAULT '0' NOT NULL,
+    CONSTRAINT failure_count_pk PRIMARY KEY (task_id, failure)
+)"""
+
+_DOOMED = """CREATE TABLE doomed (
+    task_id VARCHAR(26) NOT NULL,
+    "key" BLOB NOT NULL,
+    shard_id BIGINT NOT NULL,
+    etag BLOB,
+    mtime_ns BIGINT,
+    size BIGINT DEFAULT '0' NOT NULL,
+    CONSTRAINT doomed_pk PRIMARY KEY (task_id, "key")
+)"""
+
+_PARTIAL = """CREATE TABLE partial (
+    task_id VARCHAR(26) NOT NULL,
+    "key" BLOB NOT NULL,
+    size BIGINT DEFAULT '0' NOT NULL,
+    etag BLOB,
+    mtime_ns BIGINT,
+    part_size BIGINT DEFAULT '0' NOT NULL,
+    upload_id TEXT DEFAULT '' NOT NULL,
+    staged TEXT DEFAULT '' NOT NULL,
+    done TEXT NOT NULL,
+    started FLOAT NOT NULL,
+    CONSTRAINT partial_pk PRIMARY KEY (task_id, "key")
+)"""
+
+_EVENT = """CREATE TABLE event (
+    id INTEGER NOT NULL,
+    task_id VARCHAR(26) NOT NULL,
+    at FLOAT NOT NULL,
+    kind VARCHAR(32) NOT NULL,
+    text TEXT NOT NULL,
+    CONSTRAINT event_pk PRIMARY KEY (id)
+)"""
+
+_RUNNER_STATS = """CREATE TABLE runner_stats (
+    task_id VARCHAR(26) NOT NULL,
+    runner_id VARCHAR(64) NOT NULL,
+    stats TEXT NOT NULL,
+    at FLOAT NOT NULL,
+    CONSTRAINT runner_stats_pk PRIMARY KEY (task_id, runner_id)
+)"""
+
+_VERSION = """CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+)"""
+
+NEW_FILE = (
+    _TASK,
+    "CREATE INDEX task_by_spec ON task (spec_hash, state)",
+    "CREATE INDEX task_by_state ON task (state, finished)",
+    _SHARD,
+    "CREATE INDEX shard_by_state ON shard (task_id, state, phase, low)",
+    "CREATE INDEX shard_by_lease ON shard (lease_owner)",
+    _FAILURE,
+    _FAILURE_COUNT,
+    _DOOMED,
+    "CREATE INDEX doomed_by_shard ON doomed (shard_id)",
+    _PARTIAL,
+    _EVENT,
+    "CREATE INDEX event_by_task ON event (task_id, id)",
+    _RUNNER_STATS,
+    _VERSION,
+    f"INSERT INTO alembic_version VALUES ('{HEAD}')",
+)
+"""Statements that make an empty SQLite file a ledger."""

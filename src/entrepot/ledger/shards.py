@@ -6,32 +6,63 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
-
 from entrepot.model.errors import FailureClass, InternalError, LeaseLost
 from entrepot.model.shard import Failure, Orders, Phase, Progress, Shard
 from entrepot.model.task import TaskState
 from entrepot.model.totals import FIELDS, Totals
 
 from . import events, journal, tasks
-from .dialect import now
-from .schema import shard, task
+from .database import Connection, Row
 
 LEASE_SECONDS = 20.0
 LOST_MAX = 5
 """A shard whose runner died this often without any progress is given up as failed."""
 
-_store = (
-    update(shard)
-    .where(shard.c.id == bindparam("this"))
-    .values(
-        cursor=bindparam("new_cursor"),
-        state=bindparam("new_state"),
-        lost=0,
-        destination_entries=bindparam("new_destination_entries"),
-        **{name: bindparam(f"new_{name}") for name in FIELDS},
-    )
-)
+_ADD = """INSERT INTO shard (task_id, phase, state, low, cursor, high)
+    VALUES (:task, :phase, 'queued', :low, :low, :high)"""
+
+_ADD_DONE = f"""INSERT INTO shard (task_id, phase, state, low, cursor, {", ".join(FIELDS)})
+    VALUES (:task, :phase, 'done', :empty, :empty, {", ".join(f":{name}" for name in FIELDS)})"""
+
+_EDGES = "SELECT DISTINCT low FROM shard WHERE task_id = :task AND phase = :phase AND low <> :empty ORDER BY low"
+
+_ORDERS = "SELECT state, stop FROM task WHERE id = :task"
+
+_FREE = """SELECT * FROM shard
+    WHERE task_id = :task AND (state = 'queued' OR state = 'leased' AND lease_until < now())
+    ORDER BY low LIMIT :limit FOR UPDATE SKIP LOCKED"""
+
+_LEASE = """UPDATE shard SET state = 'leased', fence = :fence, lost = :lost,
+    lease_owner = :runner, lease_until = now() + :seconds
+    WHERE id = :id"""
+
+_EXTEND = "UPDATE shard SET lease_until = now() + :seconds WHERE lease_owner = :runner AND state = 'leased'"
+
+_HELD = "SELECT * FROM shard WHERE lease_owner = :runner AND state = 'leased' FOR UPDATE"
+
+_TASK = "SELECT kind, state, stop, warning_rows FROM task WHERE id = :task FOR UPDATE"
+
+# The totals of a checkpoint are absolute: a report that comes twice counts once.
+_STORE = f"""UPDATE shard SET cursor = :cursor, state = :state, lost = 0, destination_entries = :destination_entries,
+    {", ".join(f"{name} = :{name}" for name in FIELDS)}
+    WHERE id = :id"""
+
+_COUNT = f"""UPDATE task SET {", ".join(f"{name} = {name} + :{name}" for name in FIELDS)},
+    destination_entries = destination_entries + :entries, late_reports = late_reports + :late
+    WHERE id = :task"""
+
+_FAILURE_ROWS = "SELECT failure_rows FROM task WHERE id = :task"
+
+_RELEASE = """UPDATE shard SET state = 'queued', lease_owner = NULL, lease_until = NULL
+    WHERE id = :id AND lease_owner = :runner AND state = 'leased'"""
+
+_LOSE = """UPDATE shard SET state = 'queued', lease_owner = NULL, lease_until = NULL, lost = lost + 1
+    WHERE id = :id"""
+
+_GIVE_UP = """UPDATE shard SET state = 'failed', lease_owner = NULL, lease_until = NULL, failed = failed + 1
+    WHERE id = :id"""
+
+_CUT = "UPDATE shard SET high = :high WHERE id = :id"
 
 
 def add_ranges(
@@ -42,26 +73,20 @@ def add_ranges(
 
 
 def _insert(connection: Connection, task_id: str, phase: str, marks: Sequence[bytes | None]) -> None:
-    rows = [
-        {"task_id": task_id, "phase": phase, "state": "queued", "low": low, "cursor": low, "high": high}
-        for low, high in pairwise(marks)
-    ]
-    connection.execute(insert(shard), rows)
+    ranges = [{"task": task_id, "phase": phase, "low": low, "high": high} for low, high in pairwise(marks)]
+    connection.executemany(_ADD, ranges)
 
 
 def add_done(connection: Connection, task_id: str, phase: Phase, totals: Totals) -> None:
     """Record a piece of work that needs no runner, with its totals."""
-    row = {"task_id": task_id, "phase": phase, "state": "done", "low": b"", "cursor": b"", "high": None}
-    connection.execute(insert(shard).values(**row, **totals.as_dict()))
+    connection.change(_ADD_DONE, {"task": task_id, "phase": phase, "empty": b"", **totals.as_dict()})
     _count(connection, task_id, totals, 0, 0)
 
 
 def edges(connection: Connection, task_id: str, phase: Phase) -> list[bytes]:
     """Where the ranges of a phase were cut in the end: good cuts for the next one."""
-    rows = connection.execute(
-        select(shard.c.low).where(shard.c.task_id == task_id, shard.c.phase == phase, shard.c.low != b"")
-    )
-    return sorted({row.low for row in rows})
+    rows = connection.execute(_EDGES, {"task": task_id, "phase": phase, "empty": b""})
+    return [row.low for row in rows]
 
 
 def lease(
@@ -70,17 +95,10 @@ def lease(
     """Lease free ranges, lowest key first; a range whose lease ran out is free again."""
     if limit <= 0:
         return []
-    about = connection.execute(select(task.c.state, task.c.stop).where(task.c.id == task_id)).first()
+    about = connection.first(_ORDERS, {"task": task_id})
     if about is None or about.state not in tasks.ACTIVE or about.stop:
         return []
-    expired = and_(shard.c.state == "leased", shard.c.lease_until < now())
-    rows = connection.execute(
-        select(shard)
-        .where(shard.c.task_id == task_id, or_(shard.c.state == "queued", expired))
-        .order_by(shard.c.low)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    rows = connection.execute(_FREE, {"task": task_id, "limit": limit})
     got = [
         _lease_one(connection, row, runner_id, seconds)
         for row in rows
@@ -91,25 +109,16 @@ def lease(
     return got
 
 
-def _lease_one(connection: Connection, row: Row[Any], runner_id: str, seconds: float) -> Shard:
-    connection.execute(
-        update(shard)
-        .where(shard.c.id == row.id)
-        .values(
-            state="leased",
-            fence=row.fence + 1,
-            lost=row.lost + (row.state == "leased"),
-            lease_owner=runner_id,
-            lease_until=now() + seconds,
-        )
-    )
+def _lease_one(connection: Connection, row: Row, runner_id: str, seconds: float) -> Shard:
+    fence = row.fence + 1
+    lost = row.lost + (row.state == "leased")
+    connection.change(_LEASE, {"id": row.id, "fence": fence, "lost": lost, "runner": runner_id, "seconds": seconds})
     phase = cast(Phase, row.phase)
-    return Shard(row.id, row.task_id, phase, row.fence + 1, row.low, row.high, row.cursor, _totals(row))
+    return Shard(row.id, row.task_id, phase, fence, row.low, row.high, row.cursor, _totals(row))
 
 
-def _totals(row: Row[Any]) -> Totals:
-    values = row._mapping
-    return Totals(*[values[name] for name in FIELDS])
+def _totals(row: Row) -> Totals:
+    return Totals(*[getattr(row, name) for name in FIELDS])
 
 
 def report(
@@ -123,11 +132,7 @@ def report(
     seconds: float = LEASE_SECONDS,
 ) -> Orders:
     """Store a checkpoint of the shards that this runner still holds, extend its leases, give orders."""
-    about = connection.execute(
-        select(task.c.kind, task.c.state, task.c.stop, task.c.failure_rows, task.c.warning_rows)
-        .where(task.c.id == task_id)
-        .with_for_update()
-    ).one()
+    (about,) = connection.execute(_TASK, {"task": task_id})
     ids = {p.shard_id for p in progress} | set(final)
     held = _held(connection, runner_id, ids)
     fences = {p.shard_id: p.fence for p in progress}
@@ -143,17 +148,12 @@ def report(
         )
         changes.append(_change(row, said, shard_id in final))
         for name in tasks.counted(about.kind, row.phase):
-            more = getattr(said.totals, name) - row._mapping[name]
+            more = getattr(said.totals, name) - getattr(row, name)
             setattr(delta, name, getattr(delta, name) + more)
         entries += said.destination_entries - row.destination_entries
         _keep(connection, about.warning_rows, row, said)
-    if changes:
-        connection.execute(_store, changes)
-    connection.execute(
-        update(shard)
-        .where(shard.c.lease_owner == runner_id, shard.c.state == "leased")
-        .values(lease_until=now() + seconds)
-    )
+    connection.executemany(_STORE, changes)
+    connection.change(_EXTEND, {"runner": runner_id, "seconds": seconds})
     _count(connection, task_id, delta, entries, len(lost))
     if stats is not None:
         journal.save_stats(connection, task_id, runner_id, stats)
@@ -163,31 +163,29 @@ def report(
     return Orders(stop=cast(Literal["", "pause", "cancel"], stop), lost=lost)
 
 
-def _held(connection: Connection, runner_id: str, ids: set[int]) -> dict[int, Row[Any]]:
+def _held(connection: Connection, runner_id: str, ids: set[int]) -> dict[int, Row]:
     if not ids:
         return {}
-    rows = connection.execute(
-        select(shard).where(shard.c.id.in_(ids), shard.c.state == "leased", shard.c.lease_owner == runner_id)
-    )
-    return {row.id: row for row in rows}
+    rows = connection.execute(_HELD, {"runner": runner_id})
+    return {row.id: row for row in rows if row.id in ids}
 
 
-def _change(row: Row[Any], said: Progress, ended: bool) -> dict[str, Any]:
+def _change(row: Row, said: Progress, ended: bool) -> dict[str, Any]:
     if said.cursor < row.cursor or (row.high is not None and said.cursor > row.high):
         raise InternalError(f"shard {row.id}: cursor {said.cursor!r} outside ({row.cursor!r}, {row.high!r}]")
-    change: dict[str, Any] = {f"new_{name}": getattr(said.totals, name) for name in FIELDS}
-    change["this"] = row.id
     done = ended and not said.failed
-    change["new_cursor"] = row.high if done and row.high is not None else said.cursor
-    change["new_state"] = "done" if done else "failed" if ended else "leased"
-    change["new_destination_entries"] = said.destination_entries
+    change: dict[str, Any] = {name: getattr(said.totals, name) for name in FIELDS}
+    change["id"] = row.id
+    change["cursor"] = row.high if done and row.high is not None else said.cursor
+    change["state"] = "done" if done else "failed" if ended else "leased"
+    change["destination_entries"] = said.destination_entries
     return change
 
 
-def _keep(connection: Connection, warning_rows: int, row: Row[Any], said: Progress) -> None:
+def _keep(connection: Connection, warning_rows: int, row: Row, said: Progress) -> None:
     if said.failures:
         # Read the row count anew: several shards of one report share the bound.
-        so_far = connection.execute(select(task.c.failure_rows).where(task.c.id == row.task_id)).scalar_one()
+        so_far = connection.value(_FAILURE_ROWS, {"task": row.task_id})
         journal.add_failures(connection, row.task_id, row.phase, said.failures, so_far)
     if said.failed:
         journal.drop_doomed_of(connection, row.id)
@@ -198,49 +196,30 @@ def _keep(connection: Connection, warning_rows: int, row: Row[Any], said: Progre
 
 
 def _count(connection: Connection, task_id: str, delta: Totals, entries: int, late: int) -> None:
-    values: dict[str, Any] = {name: task.c[name] + getattr(delta, name) for name in FIELDS if getattr(delta, name)}
-    if entries:
-        values["destination_entries"] = task.c.destination_entries + entries
-    if late:
-        values["late_reports"] = task.c.late_reports + late
-    if values:
-        connection.execute(update(task).where(task.c.id == task_id).values(**values))
+    if delta != Totals() or entries or late:
+        connection.change(_COUNT, {"task": task_id, "entries": entries, "late": late, **delta.as_dict()})
 
 
 def release(connection: Connection, runner_id: str, shard_ids: Sequence[int]) -> None:
     """Give leased ranges back; their cursor stays."""
-    connection.execute(
-        update(shard)
-        .where(shard.c.id.in_(list(shard_ids)), shard.c.lease_owner == runner_id, shard.c.state == "leased")
-        .values(state="queued", lease_owner=None, lease_until=None)
-    )
+    connection.executemany(_RELEASE, [{"id": shard_id, "runner": runner_id} for shard_id in shard_ids])
 
 
 def expire(connection: Connection, runner_id: str) -> int:
     """A runner is known to be dead: its ranges are free at once. Answers how many it held."""
-    rows = connection.execute(
-        select(shard).where(shard.c.lease_owner == runner_id, shard.c.state == "leased").with_for_update()
-    ).all()
+    rows = connection.execute(_HELD, {"runner": runner_id})
     for row in rows:
         if not _give_up(connection, row):
-            connection.execute(
-                update(shard)
-                .where(shard.c.id == row.id)
-                .values(state="queued", lease_owner=None, lease_until=None, lost=row.lost + 1)
-            )
+            connection.change(_LOSE, {"id": row.id})
     return len(rows)
 
 
-def _give_up(connection: Connection, row: Row[Any]) -> bool:
+def _give_up(connection: Connection, row: Row) -> bool:
     """After too many lost leases without progress: fail the range, so that it cannot hold up the task."""
     if row.lost + 1 < LOST_MAX:
         return False
     text = f"the range after this key was given up: its runner died {row.lost + 1} times without progress"
-    connection.execute(
-        update(shard)
-        .where(shard.c.id == row.id)
-        .values(state="failed", lease_owner=None, lease_until=None, failed=shard.c.failed + 1)
-    )
+    connection.change(_GIVE_UP, {"id": row.id})
     _count(connection, row.task_id, Totals(failed=1), 0, 0)
     journal.add_failures(
         connection,
@@ -262,5 +241,5 @@ def split(connection: Connection, runner_id: str, shard_id: int, fence: int, at:
     ascending = all(a < b for a, b in pairwise(at))
     if not at or not ascending or at[0] <= row.cursor or (row.high is not None and at[-1] >= row.high):
         raise InternalError(f"shard {shard_id}: cannot be cut at {list(at)!r}")
-    connection.execute(update(shard).where(shard.c.id == shard_id).values(high=at[0]))
+    connection.change(_CUT, {"id": shard_id, "high": at[0]})
     _insert(connection, row.task_id, row.phase, [*at, row.high])

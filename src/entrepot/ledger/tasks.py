@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
-
 from entrepot.model.errors import UsageError
 from entrepot.model.shard import Phase
 from entrepot.model.task import END_STATES, TRANSITIONS, TaskKind, TaskSpec, TaskState
 from entrepot.model.totals import FIELDS, Totals
 
 from . import events
-from .dialect import now
-from .schema import CHILDREN, doomed, partial, shard, task
+from .database import Connection, Row
+from .schema import CHILDREN
 
 ACTIVE = (TaskState.QUEUED, TaskState.SCANNING, TaskState.RUNNING)
 """States in which runners get work."""
@@ -24,6 +22,56 @@ Place = tuple[str, bytes]
 """(endpoint and bucket, prefix) in canonical form, as ``Store.identity`` gives it."""
 
 _SECOND_LOOK = ("failed", "failed_bytes", "retries")
+
+_ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE)
+_ENDED = ", ".join(f"'{state}'" for state in sorted(END_STATES))
+
+_CREATE = """INSERT INTO task (
+        id, kind, source, destination, source_place, source_prefix, destination_place, destination_prefix,
+        options, spec_hash, state, created, owner_host, owner_boot, owner_pid, owner_start, owner_seen
+    ) VALUES (
+        :id, :kind, :source, :destination, :source_place, :source_prefix, :destination_place, :destination_prefix,
+        :options, :spec_hash, :state, now(), :host, :boot, :pid, :start, CASE WHEN :pid <> 0 THEN now() END
+    )"""
+
+_TAKE_OVER = """UPDATE task SET resumed = resumed + 1, failed_before = failed, options = :options, stop = '',
+    owner_host = :host, owner_boot = :boot, owner_pid = :pid, owner_start = :start,
+    owner_seen = CASE WHEN :pid <> 0 THEN now() END
+    WHERE id = :id"""
+
+_FREE_ALL = """UPDATE shard SET state = 'queued', lease_owner = NULL, lease_until = NULL
+    WHERE task_id = :id AND state = 'leased'"""
+
+_BEAT = "UPDATE task SET owner_seen = now() WHERE id = :id"
+_STOP = "SELECT stop FROM task WHERE id = :id"
+_ORDER_STOP = "UPDATE task SET stop = :stop WHERE id = :id AND stop <> 'cancel'"
+
+_STATE = "SELECT state, started FROM task WHERE id = :id FOR UPDATE"
+_MOVE = "UPDATE task SET state = :state, reason = :reason{times} WHERE id = :id"
+
+_SELECT = "SELECT task.*, now() - owner_seen AS owner_age FROM task"
+_READ = f"{_SELECT} WHERE id = :id"
+_LISTING = f"{_SELECT} ORDER BY id DESC LIMIT :limit"
+_LISTING_ON = f"{_SELECT} WHERE id < :before ORDER BY id DESC LIMIT :limit"
+_ALL_ACTIVE = f"{_SELECT} WHERE state IN ({_ACTIVE})"
+
+_HEIRLESS = f"""{_SELECT} WHERE destination_place = :place
+    AND (state <> 'SUCCEEDED' OR EXISTS (SELECT 1 FROM partial WHERE partial.task_id = task.id))
+    ORDER BY id DESC LIMIT 200"""
+
+_RESUMABLE = f"""{_SELECT} WHERE spec_hash = :spec_hash AND (
+        state IN ({_ACTIVE}, 'PAUSED')
+        OR state = 'FAILED' AND EXISTS (
+            SELECT 1 FROM shard WHERE shard.task_id = task.id AND shard.state IN ('queued', 'leased')
+        )
+    ) ORDER BY id DESC LIMIT 1"""
+
+_RECOUNT = f"""SELECT phase, {", ".join(f"sum({name}) AS {name}" for name in FIELDS)}
+    FROM shard WHERE task_id = :id GROUP BY phase"""
+
+_SHARD_COUNTS = "SELECT phase, state, count(*) AS shards FROM shard WHERE task_id = :id GROUP BY phase, state"
+
+_OLD = f"SELECT id FROM task WHERE state IN ({_ENDED}) AND finished < now() - :age LIMIT 1000"
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,55 +127,32 @@ def counted(kind: str, phase: str) -> Sequence[str]:
 
 def create(connection: Connection, new: NewTask) -> None:
     """Insert the task as QUEUED."""
-    connection.execute(
-        insert(task).values(
-            id=new.id,
-            kind=new.spec.kind,
-            source=new.spec.source,
-            destination=new.spec.destination,
-            source_place=new.source[0],
-            source_prefix=new.source[1],
-            destination_place=new.destination[0],
-            destination_prefix=new.destination[1],
-            options=new.spec.options,
-            spec_hash=new.spec_hash,
-            state=TaskState.QUEUED.value,
-            created=now(),
-            **_owner_columns(new.owner),
-        )
-    )
+    values = {
+        "id": new.id,
+        "kind": new.spec.kind,
+        "source": new.spec.source,
+        "destination": new.spec.destination,
+        "source_place": new.source[0],
+        "source_prefix": new.source[1],
+        "destination_place": new.destination[0],
+        "destination_prefix": new.destination[1],
+        "options": new.spec.options,
+        "spec_hash": new.spec_hash,
+        "state": TaskState.QUEUED.value,
+    }
+    connection.change(_CREATE, {**values, **_owner_values(new.owner)})
     events.append(connection, new.id, "state", TaskState.QUEUED.value)
 
 
-def _owner_columns(owner: Owner) -> dict[str, Any]:
-    return {
-        "owner_host": owner.host,
-        "owner_boot": owner.boot,
-        "owner_pid": owner.pid,
-        "owner_start": owner.start,
-        "owner_seen": now() if owner.pid else None,
-    }
+def _owner_values(owner: Owner) -> dict[str, Any]:
+    return {"host": owner.host, "boot": owner.boot, "pid": owner.pid, "start": owner.start}
 
 
 def take_over(connection: Connection, task_id: str, owner: Owner, options: str) -> None:
     """Make ``owner`` drive an unfinished task on: QUEUED again, all leases of dead runners given back."""
     found = read(connection, task_id)
-    connection.execute(
-        update(task)
-        .where(task.c.id == task_id)
-        .values(
-            resumed=task.c.resumed + 1,
-            failed_before=task.c.failed,
-            options=options,
-            stop="",
-            **_owner_columns(owner),
-        )
-    )
-    connection.execute(
-        update(shard)
-        .where(shard.c.task_id == task_id, shard.c.state == "leased")
-        .values(state="queued", lease_owner=None, lease_until=None)
-    )
+    connection.change(_TAKE_OVER, {"id": task_id, "options": options, **_owner_values(owner)})
+    connection.change(_FREE_ALL, {"id": task_id})
     if found.state not in ACTIVE:
         transition(connection, task_id, TaskState.QUEUED, "resumed")
     else:
@@ -136,15 +161,13 @@ def take_over(connection: Connection, task_id: str, owner: Owner, options: str) 
 
 def beat(connection: Connection, task_id: str) -> str:
     """Sign of life of the owner; answers the stop order that someone else may have left."""
-    found = connection.execute(
-        update(task).where(task.c.id == task_id).values(owner_seen=now()).returning(task.c.stop)
-    ).scalar()
-    return str(found or "")
+    connection.change(_BEAT, {"id": task_id})
+    return str(connection.value(_STOP, {"id": task_id}) or "")
 
 
 def order_stop(connection: Connection, task_id: str, stop: str) -> None:
     """Leave an order ("pause" or "cancel") that every runner gets with its next report; cancel wins."""
-    connection.execute(update(task).where(task.c.id == task_id, task.c.stop != "cancel").values(stop=stop))
+    connection.change(_ORDER_STOP, {"id": task_id, "stop": stop})
 
 
 def transition(connection: Connection, task_id: str, to: TaskState, reason: str = "") -> bool:
@@ -152,7 +175,7 @@ def transition(connection: Connection, task_id: str, to: TaskState, reason: str 
 
     Raises UsageError for a way that the table does not have; nothing is changed then.
     """
-    row = connection.execute(select(task.c.state, task.c.started).where(task.c.id == task_id).with_for_update()).first()
+    row = connection.first(_STATE, {"id": task_id})
     if row is None:
         raise UsageError(f"no task {task_id}", hint="entrepot task list shows what there is")
     state = TaskState(row.state)
@@ -160,86 +183,68 @@ def transition(connection: Connection, task_id: str, to: TaskState, reason: str 
         return False
     if to not in TRANSITIONS[state]:
         raise UsageError(f"task {task_id} is {state}: it cannot become {to}")
-    values: dict[str, Any] = {"state": to.value, "reason": reason}
+    times = ""
     if to in END_STATES:
-        values["finished"] = now()
+        times = ", finished = now()"
     elif to is TaskState.QUEUED:
-        values["finished"] = None
+        times = ", finished = NULL"
     elif to is TaskState.SCANNING and row.started is None:
-        values["started"] = now()
-    connection.execute(update(task).where(task.c.id == task_id).values(**values))
+        times = ", started = now()"
+    connection.change(_MOVE.format(times=times), {"id": task_id, "state": to.value, "reason": reason})
     events.append(connection, task_id, "state", f"{to} {reason}".strip())
     return True
 
 
 def read(connection: Connection, task_id: str) -> Task:
     """One task. Raises UsageError when there is none."""
-    row = connection.execute(_select().where(task.c.id == task_id)).first()
+    row = connection.first(_READ, {"id": task_id})
     if row is None:
         raise UsageError(f"no task {task_id}", hint="entrepot task list shows what there is")
     return _task(row)
 
 
-def _select() -> Any:
-    return select(task, (now() - task.c.owner_seen).label("owner_age"))
-
-
-def _task(row: Row[Any]) -> Task:
-    values = row._mapping
+def _task(row: Row) -> Task:
     return Task(
-        id=values["id"],
-        spec=TaskSpec(cast(TaskKind, values["kind"]), values["source"], values["destination"], values["options"]),
-        spec_hash=values["spec_hash"],
-        source=(values["source_place"], values["source_prefix"]),
-        destination=(values["destination_place"], values["destination_prefix"]),
-        state=TaskState(values["state"]),
-        reason=values["reason"],
-        stop=values["stop"],
-        created=values["created"],
-        started=values["started"],
-        finished=values["finished"],
-        resumed=values["resumed"],
-        owner=Owner(values["owner_host"], values["owner_boot"], values["owner_pid"], values["owner_start"]),
-        owner_age=values["owner_age"],
-        failed_before=values["failed_before"],
-        late_reports=values["late_reports"],
-        destination_entries=values["destination_entries"],
-        totals=Totals(*[values[name] for name in FIELDS]),
+        id=row.id,
+        spec=TaskSpec(cast(TaskKind, row.kind), row.source, row.destination, row.options),
+        spec_hash=row.spec_hash,
+        source=(row.source_place, row.source_prefix),
+        destination=(row.destination_place, row.destination_prefix),
+        state=TaskState(row.state),
+        reason=row.reason,
+        stop=row.stop,
+        created=row.created,
+        started=row.started,
+        finished=row.finished,
+        resumed=row.resumed,
+        owner=Owner(row.owner_host, row.owner_boot, row.owner_pid, row.owner_start),
+        owner_age=row.owner_age,
+        failed_before=row.failed_before,
+        late_reports=row.late_reports,
+        destination_entries=row.destination_entries,
+        totals=Totals(*[getattr(row, name) for name in FIELDS]),
     )
 
 
 def listing(connection: Connection, limit: int = 100, before: str = "") -> list[Task]:
     """Tasks, youngest first; ``before`` is the last id of the former page."""
-    query = _select().order_by(task.c.id.desc()).limit(limit)
-    if before:
-        query = query.where(task.c.id < before)
-    return [_task(row) for row in connection.execute(query)]
+    rows = connection.execute(_LISTING_ON if before else _LISTING, {"before": before, "limit": limit})
+    return [_task(row) for row in rows]
 
 
 def active(connection: Connection) -> list[Task]:
     """Tasks that some process may be driving now."""
-    return [_task(row) for row in connection.execute(_select().where(task.c.state.in_(ACTIVE)))]
+    return [_task(row) for row in connection.execute(_ALL_ACTIVE)]
 
 
 def heirless(connection: Connection, place: str) -> list[Task]:
     """Tasks, youngest first, that did not succeed or still have half-moved objects at ``place``."""
-    half = select(partial.c.key).where(partial.c.task_id == task.c.id).exists()
-    query = _select().where(task.c.destination_place == place, or_(half, task.c.state != TaskState.SUCCEEDED.value))
-    return [_task(row) for row in connection.execute(query.order_by(task.c.id.desc()).limit(200))]
+    return [_task(row) for row in connection.execute(_HEIRLESS, {"place": place})]
 
 
 def resumable(connection: Connection, spec_hash: str) -> Task | None:
     """The youngest unfinished task of the same request: not ended, or stopped with ranges left to do."""
-    open_range = (
-        select(shard.c.id).where(shard.c.task_id == task.c.id, shard.c.state.in_(("queued", "leased"))).exists()
-    )
-    unfinished = or_(
-        task.c.state.in_((*ACTIVE, TaskState.PAUSED.value)),
-        and_(task.c.state == TaskState.FAILED.value, open_range),
-    )
-    row = connection.execute(
-        _select().where(task.c.spec_hash == spec_hash, unfinished).order_by(task.c.id.desc()).limit(1)
-    ).first()
+    row = connection.first(_RESUMABLE, {"spec_hash": spec_hash})
     return _task(row) if row is not None else None
 
 
@@ -247,25 +252,16 @@ def recount(connection: Connection, task_id: str) -> tuple[Totals, Totals]:
     """(totals of the task row, totals summed anew over its shards): equal, or the ledger is wrong."""
     found = read(connection, task_id)
     anew = Totals()
-    rows = connection.execute(
-        select(shard.c.phase, *[func.sum(shard.c[name]).label(name) for name in FIELDS])
-        .where(shard.c.task_id == task_id)
-        .group_by(shard.c.phase)
-    )
-    for row in rows:
+    for row in connection.execute(_RECOUNT, {"id": task_id}):
         names = counted(found.spec.kind, row.phase)
-        anew.add(Totals(**{name: int(row._mapping[name]) for name in names}))
+        anew.add(Totals(**{name: int(getattr(row, name)) for name in names}))
     return found.totals, anew
 
 
 def shard_counts(connection: Connection, task_id: str) -> dict[tuple[Phase, str], int]:
     """Number of shards by (phase, state)."""
-    rows = connection.execute(
-        select(shard.c.phase, shard.c.state, func.count())
-        .where(shard.c.task_id == task_id)
-        .group_by(shard.c.phase, shard.c.state)
-    )
-    return {(phase, state): count for phase, state, count in rows}
+    rows = connection.execute(_SHARD_COUNTS, {"id": task_id})
+    return {(row.phase, row.state): row.shards for row in rows}
 
 
 def begin(connection: Connection, task_id: str) -> None:
@@ -276,23 +272,15 @@ def begin(connection: Connection, task_id: str) -> None:
 
 def forget_journals(connection: Connection, task_id: str) -> None:
     """Drop what only an unfinished task needs: journaled deletes and half-moved objects."""
-    for table in (doomed, partial):
-        connection.execute(delete(table).where(table.c.task_id == task_id))
+    for table in ("doomed", "partial"):
+        connection.change(f"DELETE FROM {table} WHERE task_id = :id", {"id": task_id})
 
 
 def prune(connection: Connection, older_than: float) -> int:
     """Forget tasks that ended more than ``older_than`` seconds ago, and everything of theirs."""
-    old = [
-        row.id
-        for row in connection.execute(
-            select(task.c.id)
-            .where(task.c.state.in_(sorted(END_STATES)), task.c.finished < now() - older_than)
-            .limit(1000)
-        )
-    ]
-    for start in range(0, len(old), 200):
-        some = old[start : start + 200]
+    old = [{"id": row.id} for row in connection.execute(_OLD, {"age": older_than})]
+    if old:
         for table in CHILDREN:
-            connection.execute(delete(table).where(table.c.task_id.in_(some)))
-        connection.execute(delete(task).where(task.c.id.in_(some)))
+            connection.executemany(f"DELETE FROM {table} WHERE task_id = :id", old)
+        connection.executemany("DELETE FROM task WHERE id = :id", old)
     return len(old)

@@ -7,10 +7,8 @@ import json
 import os
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from entrepot.ledger import journal, shards, tasks
-from entrepot.ledger.database import Ledger
+from entrepot.ledger.database import Connection, Ledger
 from entrepot.ledger.ids import new_id
 from entrepot.model.errors import GuardError
 from entrepot.model.options import SyncOptions

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from entrepot.ledger import journal, shards, tasks
+from entrepot.ledger.database import Connection
 from entrepot.ledger.tasks import Task
 from entrepot.model.errors import GuardError
 from entrepot.model.options import SyncOptions

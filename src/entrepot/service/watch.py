@@ -6,10 +6,8 @@ import resource
 from collections import deque
 from collections.abc import Callable
 
-from sqlalchemy import Connection
-
 from entrepot.ledger import events, journal, tasks
-from entrepot.ledger.database import Ledger
+from entrepot.ledger.database import Connection, Ledger
 from entrepot.ledger.tasks import Task
 from entrepot.model.shard import Failure, Phase
 from entrepot.model.totals import FIELDS, Totals

@@ -1,0 +1,52 @@
+"""What a run imports: a small sync costs little because it loads little."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import entrepot
+
+TREE_OF_FILES = 10
+
+SYNC = """
+import sys
+from entrepot.cli.app import run
+code = run(sys.argv[1:])
+print(code, *sorted(sys.modules), sep="\\n")
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> set[str]:
+    """Modules in the process that conducted a whole sync into a new ledger."""
+    (tmp_path / "from").mkdir()
+    for number in range(TREE_OF_FILES):
+        (tmp_path / "from" / f"file {number}").write_bytes(b"x" * number)
+    done = subprocess.run(
+        [sys.executable, "-c", SYNC, "sync", str(tmp_path / "from"), str(tmp_path / "to"), "--quiet"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(entrepot.__file__).parents[1]),
+            "ENTREPOT_STATE_DIR": str(tmp_path / "state"),
+            "ENTREPOT_CONFIG_DIR": str(tmp_path / "config"),
+        },
+        timeout=60,
+        check=True,
+    )
+    code, *modules = done.stdout.splitlines()
+    assert code == "0", done.stderr
+    assert len(list((tmp_path / "to").iterdir())) == TREE_OF_FILES
+    assert (tmp_path / "state" / "ledger.db").stat().st_size > 0
+    return set(modules)
+
+
+def test_a_local_sync_loads_the_ledger_and_nothing_heavy(loaded: set[str]) -> None:
+    assert "entrepot.ledger.shards" in loaded
+    assert loaded.isdisjoint({"sqlalchemy", "alembic", "entrepot.ledger.migrations.run"})
