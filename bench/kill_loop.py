@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     seed = options.seed if options.seed is not None else random.randrange(1 << 32)
     rng = random.Random(seed)
     say(f"seed {seed}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     scratch = Path(tempfile.mkdtemp(prefix="entrepot-kill-", dir=options.scratch))
     settings = Settings(scratch, Sizes(), 1, (), bin=options.bin, src=options.src, server_cpus="", client_cpus="")
     failed = False
