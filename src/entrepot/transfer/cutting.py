@@ -76,7 +76,8 @@ class Cutter:
         lane = self._source.lane
         if lane is None:
             if self._source.root is not None:
-                keys = boundaries(self._source.root.path, wanted + 1, scan.merged, scan.high)
+                root = self._source.root
+                keys = boundaries(root.path, wanted + 1, scan.merged, scan.high, escape=root.escape)
                 self._keep(shard_id, above(spread(keys, wanted), scan.merged))
             return
         self._searching.add(shard_id)

@@ -65,7 +65,7 @@ class End:
             after=low,
             until=high,
             symlinks=options.symlinks if source else "skip",
-            escape=options.escape_names and not source,
+            escape=self.root.escape,
             changed=changed,
             directories=directories,
         )

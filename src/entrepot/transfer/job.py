@@ -14,10 +14,12 @@ Outcome = tuple[bytes, str, int, str, str]
 class Batch:
     """A merged piece of a range. When ``open`` is 0, every entry up to ``upper`` has its outcome in ``totals``."""
 
-    __slots__ = ("doomed", "dropped", "failures", "lines", "open", "totals", "upper")
+    __slots__ = ("above", "doomed", "dropped", "failures", "lines", "open", "totals", "upper")
 
     def __init__(self, upper: bytes) -> None:
         self.upper = upper
+        self.above: list[bytes] = []
+        """Keys handed out before that later ones may lie below; shared by all batches of a scan."""
         self.open = 0
         self.totals = Totals()
         self.failures: list[Failure] = []

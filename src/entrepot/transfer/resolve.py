@@ -242,13 +242,14 @@ class Resolver:
 
     # -- contents --------------------------------------------------------------------------------------------------
 
-    def _read_file(self, look: _Look, kind: str, expected: object) -> None:
-        """Read the file's side; its sum is compared with what the store says of the other."""
+    def _read_file(self, look: _Look, kind: str, expected: object) -> bool | None:
+        """Read the file's side; its sum is compared with what the store says of the other. The answer comes later."""
         side = 0 if self._way == "upload" else 1
         look.sums[1 - side] = expected
         look.job.proof = kind
         look.awaiting = 1
         self._files.append((look, side, _sum_of(self._file_side(), look.job.key, kind)))
+        return None
 
     def _read_contents(self, look: _Look) -> None:
         """Read both sides and compare their CRC-32C."""

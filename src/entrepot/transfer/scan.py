@@ -97,6 +97,7 @@ class Scan:
         self._failures: list[Failure] = []
         self._doomed: list[Doomed] = []
         self._warnings: list[str] = []
+        self._above: list[bytes] = []
         self._directories: list[bytes] = []
         self._problems_told = 0
         self._specials_told = 0
@@ -160,6 +161,7 @@ class Scan:
         if rules.destination_filter:
             theirs = rules.destination_filter.rows(theirs)
         batch = Batch(max(upper, self.merged))
+        batch.above = self._above
         if rules.segments is not None:
             batch.lines = []
         self._batches.append(batch)

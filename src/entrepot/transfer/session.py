@@ -36,6 +36,9 @@ BACKLOG_LOW = 1500
 CLOCK_DOUBT = 1.5
 """Seconds of difference between two clocks that the resolution of Date headers alone explains."""
 
+WINDOW_CHECK = 1.0
+"""Seconds between looks at the bandwidth windows."""
+
 SCANS_MAX = 64
 """Key ranges listed at once in one process."""
 
@@ -72,6 +75,7 @@ class TransferSession:
         finish: Callable[[bool], None],
         segments: Callable[[Shard], Segment] | None,
         verifies: bool,
+        bandwidth: Callable[[], int] | None = None,
     ) -> None:
         self.source, self.destination = source, destination
         self.options = options
@@ -90,6 +94,10 @@ class TransferSession:
         self._tracks: dict[str, Track] = {}
         self._make_mover = mover
         self._verifies = verifies
+        self._bandwidth = bandwidth
+        """Bytes/s that this process may use now (0 = no limit); None when that never changes."""
+        self._limited_to = -1
+        self._limit_checked = 0.0
         self._scans: dict[int, tuple[Scan, Track]] = {}
         self._deletes: dict[int, DeleteRun] = {}
         self._stopping = ""
@@ -216,8 +224,19 @@ class TransferSession:
 
     # -- polling ---------------------------------------------------------------------------------------------------
 
+    def _follow_windows(self, now: float) -> None:
+        """Bandwidth windows: the limit of this time of day."""
+        if self._bandwidth is None or now < self._limit_checked + WINDOW_CHECK:
+            return
+        self._limit_checked = now
+        rate = self._bandwidth()
+        if rate != self._limited_to:
+            self._limited_to = rate
+            self.limit(rate)
+
     def poll(self, timeout: float) -> None:
         deadline = self._clock() + timeout
+        self._follow_windows(self._clock())
         reactor = self._reactor
         while True:
             worked = self._turn()
@@ -322,6 +341,9 @@ class TransferSession:
             change = getattr(lane, "limit_bandwidth", None)
             if change is not None:
                 change(bandwidth)
+        for track in self._tracks.values():
+            if isinstance(track.mover, LocalMover):
+                track.mover.limit(bandwidth)
 
     def stats(self) -> dict[str, int]:
         figures: dict[str, int] = {}

@@ -17,10 +17,12 @@ from .copy.mover import Mover
 from .ends import End
 from .filters import Filter
 from .job import Batch
+from .names import Fit, fit_of
 from .report import Segment
 from .resolve import Resolver
-from .scan import Extra, Rules, SpecialMover
+from .scan import Emit, Extra, Rules, SpecialMover
 from .select import selector
+from .verify import VerifyMover
 
 
 @dataclass(slots=True)
@@ -79,7 +81,10 @@ def make_track(
     special = mover if way == "local" and hasattr(mover, "special") and not options.dry_run else None
     rules = Rules(
         comparer(mode, way, clock, md5_etags=way == "store" and md5_etags()),
-        _count_only if options.dry_run else _emitter(mover, resolver),
+        _fitting(
+            None if isinstance(mover, VerifyMover) else fit_of(way, ends[1], asks=not options.dry_run),
+            _count_only if options.dry_run else _emitter(mover, resolver),
+        ),
         extra=extra,
         source_filter=filters,
         destination_filter=Filter(()) if options.delete_excluded else filters,
@@ -98,6 +103,17 @@ def _emitter(mover: Mover, resolver: Resolver) -> Callable[[Batch, list[Row], li
             mover.offer(batch, copy)
 
     return emit
+
+
+def _fitting(fit: Fit | None, emit: Emit) -> Emit:
+    """``emit`` for the rows whose keys the destination can hold."""
+    if fit is None:
+        return emit
+
+    def checked(batch: Batch, copy: list[Row], doubt: list[Row]) -> None:
+        emit(batch, fit(batch, copy) if copy else copy, doubt)
+
+    return checked
 
 
 def _count_only(batch: Batch, copy: list[Row], doubt: list[Row]) -> None:

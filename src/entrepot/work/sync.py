@@ -138,9 +138,11 @@ def _name(store: Store) -> str:
 def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
     """Keys at which to cut the task's first shards, so that every process has work from the start."""
     source = parse_location(spec.source)
-    if processes <= 1 or not source.is_file or SyncOptions.from_json(spec.options).list:
+    options = SyncOptions.from_json(spec.options)
+    if processes <= 1 or not source.is_file or options.list:
         return []
-    return boundaries(source.prefix, processes * SHARDS_PER_PROCESS, b"", None)
+    escape = options.escape_names and not parse_location(spec.destination).is_file
+    return boundaries(source.prefix, processes * SHARDS_PER_PROCESS, b"", None, escape=escape)
 
 
 def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> TransferSession:
@@ -148,6 +150,8 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     options = SyncOptions.from_json(spec.options)
     reactor = Reactor()
     stores = open_place(spec.source, env), open_place(spec.destination, env)
+    if stores[0].location.is_file and stores[1].location.is_file:
+        options = options.with_(escape_names=False)  # what one file system holds, another one can
     source, destination = (open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
     keys = read_keys(options.list) if options.list else None
     return join(source, destination, options, port, reactor, env, keys, verifies=spec.kind == "verify")
@@ -188,6 +192,7 @@ def join(
         finish=finish,
         segments=_segments(options, env, verifies),
         verifies=verifies,
+        bandwidth=(lambda: _bandwidth_share(options, env)) if options.bandwidth_windows else None,
     )
 
 
@@ -206,7 +211,7 @@ def open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvi
         follow = options.symlinks == "follow" and not writes
         if writes and options.dry_run and not os.path.isdir(path):
             return End(store)
-        return End(store, root=Root(path, create=writes, follow=follow, escape=options.escape_names and writes))
+        return End(store, root=Root(path, create=writes, follow=follow, escape=options.escape_names))
     return End(store, lane=store.lane(reactor, lane_options(options, env.processes, env.wall())))
 
 
@@ -258,9 +263,14 @@ def _mover(
 
 def _local(source: Root, staging: Staging | None, options: SyncOptions, env: WorkEnvironment) -> LocalMover:
     links = Links(staging, env.task_id[-16:].lower()) if staging is not None else None
-    bandwidth = current_bandwidth(options, env.wall()) // max(1, env.processes)
-    spend = Throttle(bandwidth, env.clock, time.sleep).spend if bandwidth else None
-    return LocalMover(source, staging, options, env.clock, links, spend)
+    bandwidth = _bandwidth_share(options, env)
+    throttle = Throttle(bandwidth, env.clock, time.sleep) if bandwidth else None
+    return LocalMover(source, staging, options, env.clock, links, throttle)
+
+
+def _bandwidth_share(options: SyncOptions, env: WorkEnvironment) -> int:
+    """This process's share of what is allowed now, bytes/s."""
+    return current_bandwidth(options, env.wall()) // max(1, env.processes)
 
 
 def _discarder(destination: End, staging: Staging | None) -> Callable[[Partial], None]:

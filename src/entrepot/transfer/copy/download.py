@@ -92,10 +92,16 @@ class DownloadMover(LaneMover):
     def _make_directory(self, key: bytes) -> bool:
         root = self.staging.root
         try:
-            return not stat.S_ISDIR(root.lstat(key.rstrip(b"/")).st_mode)
+            if stat.S_ISDIR(root.lstat(key.rstrip(b"/")).st_mode):
+                return False
         except VanishedError:
             root.make_directory(to_path(key.rstrip(b"/"), root.escape), key)
             return True
+        raise NameNotPossibleError(
+            f"{key!r} stands for a directory, but a file of this name is in the way",
+            subject=repr(key),
+            hint="a file and a directory of one name cannot both exist; rename one of the two",
+        )
 
     def mtime(self, info: Info) -> int | None:
         """The mtime to give the file: the original file's if known, else the object's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from entrepot.storage.posix.links import Links
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.staging import Staging
 from entrepot.transfer.job import Batch, Job
+from entrepot.transfer.rates import Throttle
 
 SLICE = 0.02
 """Seconds of copying between two looks at everything else."""
@@ -32,14 +34,14 @@ class LocalMover:
         options: SyncOptions,
         clock: Callable[[], float],
         links: Links | None,
-        spend: Callable[[int], None] | None,
+        throttle: Throttle | None,
     ) -> None:
         self._source = source
         self._staging = staging
         self._preserve = frozenset(options.preserve)
         self._clock = clock
         self._links = links
-        self._spend = spend
+        self._throttle = throttle
         self._pending: deque[tuple[Batch, deque[Row]]] = deque()
         self._backlog = 0
         self._moved = 0
@@ -104,8 +106,8 @@ class LocalMover:
                 progress=self._progress if long else None,
             )
         finally:
-            if self._spend is not None:
-                self._spend(row[2] if not long else 0)
+            if self._throttle is not None and not long:
+                self._throttle.spend(row[2])
             self._moved = 0
 
     def _copy_again(self, batch: Batch, row: Row) -> None:
@@ -131,8 +133,8 @@ class LocalMover:
 
     def _progress(self, count: int) -> None:
         self._moved += count
-        if self._spend is not None:
-            self._spend(count)
+        if self._throttle is not None:
+            self._throttle.spend(count)
         now = self._clock()
         if self.pulse is not None and now - self._pulsed >= PULSE:
             self._pulsed = now
@@ -157,6 +159,10 @@ class LocalMover:
     def drain(self, stop: str) -> None:
         self._pending.clear()
         self._backlog = 0
+
+    def limit(self, rate: int) -> None:
+        """Change the limit of bytes/s; 0 = none."""
+        self._throttle = Throttle(rate, self._clock, time.sleep) if rate else None
 
     def forget(self, batch: Batch) -> None:
         """Pending rows of a dropped batch are passed over when their turn comes."""
