@@ -72,8 +72,8 @@ def rows(content: str) -> Iterator[list[str]]:
 
 
 def codes(cell: str) -> list[str]:
-    """What stands in backticks."""
-    return re.findall(r"`([^`]+)`", cell)
+    """What stands in backticks, code blocks left out."""
+    return re.findall(r"`([^`]+)`", prose(cell))
 
 
 def commands(content: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Tables of the documentation that follow from the code. ``PYTHONPATH=src python tests/docs/tables.py`` rewrites them."""
+"""Tables of the documentation that follow from the code; ``PYTHONPATH=src python tests/docs/tables.py`` writes them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def providers() -> str:
     from entrepot.storage.s3.profiles import PROVIDERS, new_profile
 
     lines = [
-        "| Provider | Public endpoint | Region if none is named | Bucket in | List | Checksum sent | Conditional writes "
-        "| Etag is MD5 | Parts |",
+        "| Provider | Public endpoint | Region if none is named | Bucket in | List | Checksum sent "
+        "| Conditional writes | Etag is MD5 | Parts |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, provider in PROVIDERS.items():

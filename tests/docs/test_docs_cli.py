@@ -1,0 +1,137 @@
+"""Every command and option is documented, as it is, and nothing is documented that is not there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import click
+import pytest
+from docs_parts import Verb, codes, commands, pages, rows, text, verbs
+
+from entrepot.model.options import SyncOptions
+
+VERBS = verbs()
+PAGES = {
+    "sync": "docs/moving-data.md",
+    "cp": "docs/moving-data.md",
+    "verify": "docs/moving-data.md",
+    "ls": "docs/moving-data.md",
+    "du": "docs/moving-data.md",
+    "connection": "docs/locations-and-connections.md",
+    "tasks": "docs/resume-and-state.md",
+    "doctor": "docs/operations.md",
+    "completion": "docs/operations.md",
+}
+SECTIONS = {"sync", "cp", "verify", "ls", "du"}
+
+
+def _section(name: str) -> str:
+    """What the documentation says about one command."""
+    content = text(PAGES[name.split(maxsplit=1)[0]])
+    if name not in SECTIONS:
+        return content
+    start = content.index(f"\n## `{name}`")
+    end = content.find("\n## ", start + 1)
+    return content[start : end if end > 0 else len(content)]
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_command_is_documented(name: str) -> None:
+    assert name.split(maxsplit=1)[0] in PAGES, f"say in PAGES which page is about `entrepot {name}`"
+    assert f"entrepot {name}" in _section(name) or name in SECTIONS or name == "completion"
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_option_is_documented_under_all_its_names(name: str) -> None:
+    found = {word.split()[0] for code in codes(_section(name)) for word in [code] if code.startswith("-")}
+    missing = [opt for option in VERBS[name].options for opt in option.opts if not _told(opt, option, found)]
+    assert not missing, f"{PAGES[name.split(maxsplit=1)[0]]} does not tell `entrepot {name}` options {missing}"
+
+
+def _told(opt: str, option: click.Option, found: set[str]) -> bool:
+    """The long name must stand there; a short one too, in the table of ``sync`` or the command's own."""
+    if opt in found:
+        return True
+    return not opt.startswith("--") and any(long in found for long in option.opts if long.startswith("--"))
+
+
+def _option_rows() -> dict[str, list[str]]:
+    """Rows of the tables of ``sync`` by their long option."""
+    found: dict[str, list[str]] = {}
+    for cells in rows(_section("sync")):
+        for code in codes(cells[0]):
+            if code.startswith("--"):
+                found[code.split()[0]] = cells
+    return found
+
+
+def test_the_tables_of_sync_hold_each_option_with_its_metavar_and_default() -> None:
+    table = _option_rows()
+    for option in VERBS["sync"].options:
+        long = next(opt for opt in option.opts if opt.startswith("--"))
+        assert long in table, f"{long} has no row"
+        named, _, default, _ = table[long]
+        short = [opt for opt in option.opts if not opt.startswith("--")]
+        assert set(short) <= {code.split()[0] for code in codes(named)}, f"{long} is also {short}"
+        if option.metavar:
+            assert f"`{long} {option.metavar}`" in named, f"{long} takes {option.metavar}"
+        assert default == _default(option), f"{long}: the default is {_default(option)}, not {default}"
+    flags = VERBS["sync"].flags
+    unknown = [name for name in table if name not in flags]
+    assert not unknown, f"documented, but no options of sync: {unknown}"
+
+
+def _default(option: click.Option) -> str:
+    if option.name == "preserve":
+        return f"`{','.join(SyncOptions().preserve)}`"
+    if option.is_flag:
+        return "off"
+    if option.multiple or option.default in (None, "") or type(option.default).__name__ == "Sentinel":
+        return "none"
+    return f"`{option.default}`"
+
+
+def test_every_field_of_the_options_is_in_the_tables_of_sync() -> None:
+    told = {code for cells in _option_rows().values() for code in codes(cells[1])}
+    assert told == {field.name for field in fields(SyncOptions)}
+
+
+def test_every_choice_of_an_option_is_documented() -> None:
+    for name, verb in VERBS.items():
+        page = text(PAGES[name.split()[0]])
+        told = set(codes(page)) | {code.rstrip(":/") for code in codes(page)} | set(re.findall(r"[{|](\w+)", page))
+        for option in verb.options:
+            if isinstance(option.type, click.Choice):
+                missing = [c for c in option.type.choices if c not in told]
+                assert not missing, f"`entrepot {name}` {option.opts[0]}: {missing} are not told"
+
+
+def test_what_cp_and_verify_take_is_told_exactly() -> None:
+    sync = VERBS["sync"].flags
+    for name in ("cp", "verify"):
+        told = {c.split()[0] for c in codes(_section(name)) if c.startswith("--")}
+        wrong = told & sync - VERBS[name].flags
+        assert not wrong, f"`entrepot {name}` takes no {wrong}"
+
+
+@pytest.mark.parametrize("page", [str(p.relative_to(p.parents[len(p.parts) - 2])) for p in pages()])
+def test_commands_in_the_pages_exist_with_their_options(page: str) -> None:
+    for words in commands("\n" + (next(p for p in pages() if str(p).endswith(page))).read_text(encoding="utf-8")):
+        verb = _verb_of(words)
+        if verb is None:
+            continue
+        for word in words:
+            if re.fullmatch(r"--?[a-zA-Z0][\w-]*(=.*)?", word):
+                flag = word.partition("=")[0]
+                assert flag in verb.flags, f"{page}: entrepot {' '.join(words)}: no option {flag}"
+
+
+def _verb_of(words: list[str]) -> Verb | None:
+    plain = [word for word in words if not word.startswith("-")]
+    for count in (2, 1):
+        name = " ".join(plain[:count])
+        if name in VERBS:
+            return VERBS[name]
+    assert not plain or plain[0].startswith("{"), f"no such command: entrepot {' '.join(words)}"
+    return None
