@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,10 @@ def wrote_twice(fake: FakeS3, bucket: str = "dst") -> list[bytes]:
     ops = ["PutObject", "CopyObject", "CompleteMultipartUpload"]
     keys = [r.key for r in fake.log(ops) if r.status == 200 and r.bucket == bucket]
     return sorted({key for key in keys if keys.count(key) > 1})
+
+
+def settle(fake: FakeS3) -> None:
+    """Wait until the server has done with the connections of a client that was killed."""
+    end = time.monotonic() + 5.0
+    while fake._open.sockets and time.monotonic() < end:
+        time.sleep(0.005)

@@ -117,7 +117,7 @@ def test_case_31_a_cut_body_is_not_passed_on_to_another_store(store: FakeS3, lab
     assert wrote_twice(store) == []
 
 
-# ---- 32: ranges that are not what was asked for ------------------------------------------------------------------------
+# ---- 32: ranges that are not what was asked for ----------------------------------------------------------------------
 
 
 def test_case_32_a_store_that_ignores_range(store: FakeS3, lab: Lab, out: Path) -> None:
@@ -144,7 +144,7 @@ def test_case_32_a_wrong_content_range_always_fails(store: FakeS3, lab: Lab, out
     assert files(out) == {k: v for k, v in wanted.items() if k != b"large"}
 
 
-# ---- 33: the object is replaced while it is read -----------------------------------------------------------------------
+# ---- 33: the object is replaced while it is read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [len(BODIES["large"]), len(BODIES["large"]) + 1, 5 * PART, 100, 0])
@@ -192,7 +192,7 @@ def test_case_33_replaced_on_the_way_to_another_store(store: FakeS3, lab: Lab, k
     assert store.dump("dst") == wanted
 
 
-# ---- 34: the source file changes while it is copied --------------------------------------------------------------------
+# ---- 34: the source file changes while it is copied ------------------------------------------------------------------
 
 
 def grow(path: Path) -> None:
@@ -266,7 +266,7 @@ def test_case_34_a_small_file_changes_after_it_was_listed(
     assert wrote_twice(store) == []
 
 
-# ---- 35: the source vanishes -------------------------------------------------------------------------------------------
+# ---- 35: the source vanishes -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -307,7 +307,7 @@ def test_case_35_a_bucket_that_vanishes_is_a_failure(store: FakeS3, lab: Lab, ou
     assert set(lab.failures(done).values()) == {"not_found"}
 
 
-# ---- 36: bodies unpacked (or packed) on the way ------------------------------------------------------------------------
+# ---- 36: bodies unpacked (or packed) on the way ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [3000, 300_000, 3_000_000])
@@ -346,7 +346,7 @@ def test_case_36_a_proxy_that_packs_is_found_out(store: FakeS3, lab: Lab, out: P
     assert set(files(out)) == {b"large"}
 
 
-# ---- 37: one bit is flipped on the way ---------------------------------------------------------------------------------
+# ---- 37: one bit is flipped on the way -------------------------------------------------------------------------------
 
 EVIDENCE = {"md5": {}, "crc32c": {"checksums": ["crc32c"], "etag": "0123456789abcdef0123456789abcdef-2"}}
 
@@ -424,7 +424,7 @@ def test_case_37_a_bit_flipped_before_a_real_store(
     assert files(out) == files(src)
 
 
-# ---- 38: one bit is flipped at rest ------------------------------------------------------------------------------------
+# ---- 38: one bit is flipped at rest ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1000, UP_PART + 1000])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections import deque
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from entrepot.ledger.database import Connection, Ledger
 from entrepot.ledger.tasks import Task
 from entrepot.model.shard import Failure, Phase
 from entrepot.model.totals import FIELDS, Totals
+from entrepot.observe.memory import peak_memory
 
 from .request import Snapshot
 
@@ -102,7 +102,7 @@ class Watch:
         return any(stats.get(runner, {}).get("scanning", 1) for runner in self.live)
 
     def _memory(self, stats: dict[str, dict[str, int]]) -> int:
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        own = peak_memory()
         return own + sum(stats.get(runner, {}).get("peak_rss_bytes", 0) for runner in self.runners)
 
     def _rate(self, shot: Snapshot, kind: str, last: bool) -> None:

@@ -6,7 +6,6 @@ mover's backlog: no page is merged while it holds enough.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from entrepot.model.errors import StoreError, StoreTimeoutError
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial, Progress, Shard
 from entrepot.model.totals import FIELDS, Totals
+from entrepot.observe.memory import peak_memory
 from entrepot.storage.base import Lane
 from entrepot.storage.posix.root import Root
 from entrepot.storage.wire.reactor import Reactor
@@ -351,7 +351,7 @@ class TransferSession:
             for verb, count in lane.requests().items():
                 figures[f"requests.{verb}"] = figures.get(f"requests.{verb}", 0) + count
             figures["retries"] = figures.get("retries", 0) + lane.retries
-        figures["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        figures["peak_rss_bytes"] = peak_memory()
         live = Totals()
         for scan, _ in self._scans.values():
             scan.live(live)
