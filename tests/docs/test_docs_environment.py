@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from docs_parts import SOURCE, codes, text
+from docs_parts import SOURCE, codes, rows, text
 
 from entrepot.model.location import S3_SCHEMES
 
@@ -52,7 +52,9 @@ def test_every_variable_that_is_read_is_documented() -> None:
     told = set(codes(text(PAGE)))
     missing: dict[str, str] = {}
     for path in SOURCE.rglob("*.py"):
-        names, suffixes = _read_in(ast.parse(path.read_text(encoding="utf-8")))
+        source = path.read_text(encoding="utf-8")
+        names, suffixes = _read_in(ast.parse(source))
+        names |= set(re.findall(r"\bENTREPOT_[A-Z_]*[A-Z]", source))
         for name in names - _INTERNAL:
             if name not in told:
                 missing[name] = path.name
@@ -75,12 +77,23 @@ def test_every_scheme_of_the_s3_family_has_its_variables_told() -> None:
         assert f"{scheme.upper()}_" in page
 
 
+def test_the_defaults_of_patience_are_told_as_they_are() -> None:
+    from entrepot.storage.wire.options import LaneOptions
+
+    plain = LaneOptions()
+    told = {codes(c[0])[0]: codes(c[1])[0] for c in rows(text("docs/operations.md")) if c[0].startswith("`ENTREPOT_")}
+    for name, value in told.items():
+        assert float(value) == getattr(plain, name.removeprefix("ENTREPOT_").lower()), name
+    assert len(told) == 6
+
+
 def test_nothing_is_documented_that_is_not_read() -> None:
     read: set[str] = set()
     suffixes: set[str] = set()
     for path in SOURCE.rglob("*.py"):
-        names, more = _read_in(ast.parse(path.read_text(encoding="utf-8")))
-        read |= names
+        source = path.read_text(encoding="utf-8")
+        names, more = _read_in(ast.parse(source))
+        read |= names | set(re.findall(r"\bENTREPOT_[A-Z_]*[A-Z]", source))
         suffixes |= more
     families = {scheme.upper() for scheme in S3_SCHEMES} | {"AWS", "WEBDAV", "SFTP"}
     for name in codes(text(PAGE)):
