@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 
 import click
 import pytest
-from docs_parts import ROOT, Verb, codes, commands, pages, rows, text, verbs
+from docs_parts import ROOT, Verb, blocks, codes, commands, pages, rows, text, verbs
 
 from entrepot.model.options import SyncOptions
 
@@ -135,3 +136,42 @@ def _verb_of(words: list[str]) -> Verb | None:
             return VERBS[name]
     assert not plain or plain[0].startswith("{"), f"no such command: entrepot {' '.join(words)}"
     return None
+
+
+def test_every_option_of_sync_has_an_example() -> None:
+    used = {word for words in commands(_section("sync")) if words[0] == "sync" for word in words}
+    for option in VERBS["sync"].options:
+        shown = [opt for opt in option.opts if opt in used]
+        assert shown, f"no example uses {option.opts[-1]}"
+
+
+def test_examples_are_accepted_by_the_program() -> None:
+    """Each example of ``sync`` and ``cp`` parses, values too."""
+    seen = 0
+    for name in ("sync", "cp"):
+        for words in commands(_section(name)):
+            if words[0] != name or "[OPTIONS]" in words:
+                continue
+            context = VERBS[name].command.make_context(name, list(words[1:]))
+            assert context.params["source"]
+            seen += 1
+    assert seen > 20
+
+
+def test_the_json_of_a_run_is_shown_as_it_is() -> None:
+    from entrepot.cli.summary import as_json
+    from entrepot.model.task import TaskState
+    from entrepot.model.totals import Totals
+    from entrepot.service.request import Snapshot
+
+    shown = json.loads(blocks(_section("sync"), "json")[0])
+    real = as_json(Snapshot("t", TaskState.SUCCEEDED, Totals()))
+    assert list(shown) == list(real)
+    assert list(shown["requests"]) == list(real["requests"])
+
+
+def test_a_line_of_a_report_is_shown_as_it_is() -> None:
+    from entrepot.service.report import COLUMNS
+
+    shown = json.loads(blocks(text("docs/reports-and-manifests.md"), "json")[0])
+    assert tuple(shown) == COLUMNS
