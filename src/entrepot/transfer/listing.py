@@ -80,12 +80,15 @@ class LaneFeed:
         self._exhausted = False
         self._token = b""
         self._restarts = 0
+        self._floor = b""
+        """Set at a store that ignores where to begin: rows up to here are passed over."""
+        self._held = Page([])
         self._ask()
 
     @property
     def position(self) -> bytes:
         """The highest key that was fetched."""
-        return self._last
+        return max(self._last, self._floor)
 
     def fill(self) -> bool:
         if self.rows:
@@ -128,15 +131,24 @@ class LaneFeed:
 
     def _take(self, page: Page) -> None:
         rows = page.rows
+        if rows and rows[0][0] == self._last and self._last and (len(rows) == 1 or rows[1][0] > self._last):
+            rows = rows[1:]
         if not rows and page.token and page.token == self._token and not page.last:
             self._begin_again(rows)
             return
         if rows and rows[0][0] <= self._last and (self._last or self.seen):
-            if not self._begin_again(rows):
+            if self._token or self._floor:
+                self._begin_again(rows)
                 return
-            rows = rows[bisect_right(rows, self._last, key=first) :]
+            else:
+                self._held = page
+                self._awaiting = True
+                self._lane.submit(List(b"", b"", self._columns, self._learned_start, limit=1))
+                return
         if rows:
             self._last = rows[-1][0]
+            if self._floor and rows[0][0] <= self._floor:
+                rows = rows[bisect_right(rows, self._floor, key=first) :]
         kept = self._below(rows)
         self.seen += len(kept)
         if kept:
@@ -146,10 +158,23 @@ class LaneFeed:
         if not self._exhausted and (len(self._pages) < PAGES_AHEAD or not kept):
             self._ask()
 
-    def _begin_again(self, rows: list[Row]) -> bool:
-        """A page that goes back: usable when it overlaps (start-after ignored or repeated), else ask once more."""
-        if rows and rows[-1][0] > self._last:
-            return True
+    def _learned_start(self, op: List) -> None:
+        """A page began before what was asked for: fine if the store always begins at its start, else it is disorder."""
+        self._awaiting = False
+        if self._closed:
+            return
+        page = self._held
+        if op.error is not None:
+            self.error = op.error
+        elif op.page.rows and op.page.rows[0][0] == page.rows[0][0]:
+            self._floor, self._last = self._last, b""
+            self._take(page)
+        else:
+            self._begin_again(page.rows)
+        self._ready()
+
+    def _begin_again(self, rows: list[Row]) -> None:
+        """A page that goes back is never used: ask once more behind the last good key."""
         self._restarts += 1
         if self._restarts > RESTARTS:
             ends = f"ends at {rows[-1][0]!r}" if rows else "leads back to itself"
@@ -161,7 +186,6 @@ class LaneFeed:
         else:
             self._token = b""
             self._ask()
-        return False
 
     def _below(self, rows: list[Row]) -> list[Row]:
         high = self._high

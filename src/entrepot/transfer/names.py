@@ -21,8 +21,8 @@ from .job import Batch, Job
 Fit = Callable[[Batch, list[Row]], list[Row]]
 """Takes rows to be copied, fails those that cannot be, answers the others."""
 
-_ODD = re.compile(rb"[\x80-\xff]|//|^/|/$", re.DOTALL)
-_EMPTY_SEGMENT = re.compile(rb"//|^/", re.DOTALL)
+_ODD = re.compile(rb"[\x80-\xff\\]|//|^/|/$", re.DOTALL)
+_EMPTY_SEGMENT = re.compile(rb"//|^/|\\", re.DOTALL)
 
 
 def fit_of(way: Way, destination: End, *, asks: bool = True) -> Fit | None:
@@ -66,7 +66,7 @@ class StoreNames:
             return f"the key is too long ({self._prefix + len(key)} of {self._most} bytes)", "shorten the path"
         if (_EMPTY_SEGMENT.search(key) or (key.endswith(b"/") and row[2])) and not self._keeps_empty():
             hint = "the store would keep it under another name, where another object may lie; rename it"
-            return "this store does not keep empty segments of keys (//)", hint
+            return "this store does not keep empty segments of keys (//), nor backslashes", hint
         return "", ""
 
     def _keeps_empty(self) -> bool:

@@ -15,6 +15,7 @@ from time import monotonic
 from entrepot.model.errors import NameNotPossibleError, PlaceError, StoreError
 
 from .faults import read_error, write_error
+from .folding import folds_names, refuse_other_spelling
 from .names import show, to_path
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,6 +49,8 @@ class Root:
         self.escape = escape
         self.durable = durable
         """fsync the parent of every directory made."""
+        self.folds: bool | None = None
+        """Whether names that differ in case or composition are one name here; asked before the first write."""
         self._parents: dict[bytes, int] = {}
         self._stale_at = 0.0
         self._near = _NOWHERE
@@ -114,7 +117,8 @@ class Root:
         """Like :meth:`place`, and makes missing parents. Raises NameNotPossibleError on collisions."""
         cut = key.rfind(b"/")
         if (
-            cut > 0
+            self.folds is False
+            and cut > 0
             and key[:cut] == self._near
             and key[cut + 1 : cut + 2] not in b"."
             and b"\0" not in key
@@ -122,10 +126,13 @@ class Root:
         ):
             return self._near_fd, key[cut + 1 :]
         path = to_path(key, self.escape)
-        parent, _, name = path.rpartition(b"/")
-        if not parent:
-            return self.fd, name
-        return self.make_directory(parent, key), name
+        above, _, name = path.rpartition(b"/")
+        if self.folds is None:
+            self.folds = folds_names(self.fd)
+        parent = self.make_directory(above, key) if above else self.fd
+        if self.folds:
+            refuse_other_spelling(parent, name, key)
+        return parent, name
 
     def directory(self, path: bytes) -> int:
         """A lent descriptor (O_PATH) of the directory at relative ``path``. Raises OSError."""
@@ -133,6 +140,8 @@ class Root:
 
     def make_directory(self, path: bytes, key: bytes = b"") -> int:
         """A lent descriptor of the directory at relative ``path``, made with its parents where missing."""
+        if self.folds is None:
+            self.folds = folds_names(self.fd)
         try:
             return self._descend(path, create=True)
         except OSError as error:
@@ -187,6 +196,8 @@ class Root:
         return fd
 
     def _step(self, fd: int, name: bytes, create: bool) -> int:
+        if create and self.folds:
+            refuse_other_spelling(fd, name, name)
         try:
             return os.open(name, self._directory, dir_fd=fd)
         except FileNotFoundError:

@@ -63,7 +63,7 @@ class Bulk:
         return f"{self._sign('GET', self._dialect.bucket_path, text)}Accept-Encoding: identity\r\n\r\n".encode()
 
     def listed(self, op: List, status: int, head: bytes, body: Buffer) -> None:
-        """Parse the page; rows at or before ``after`` (inclusive markers) are dropped."""
+        """Parse the page; a first row that is ``after`` itself (inclusive markers) is dropped."""
         if status != 200:
             raise self._dialect.refused(op, status, head, body, "list")
         xml = bytes(body)
@@ -76,8 +76,8 @@ class Bulk:
             error.args = (f"{error.subject}: {error.message}",)
             error.message = error.args[0]
             raise
-        if op.after and page.rows and page.rows[0][0] <= op.after:
-            page.rows = [row for row in page.rows if row[0] > op.after]
+        if op.after and page.rows and page.rows[0][0] == op.after:
+            del page.rows[0]
         op.page = page
 
     def _first_page(self, op: List, head: bytes, xml: bytes) -> None:

@@ -175,6 +175,11 @@ def probe(exchange: Exchange, prefix: bytes, *, write: bool) -> Iterator[Finding
         yield from _write(exchange, prefix + b".entrepot-probe-" + secrets.token_hex(8).encode())
 
 
+def keeps_double_slash(exchange: Exchange, prefix: bytes) -> bool:
+    """The one question whether keys with ``//`` stay what they are; the profile is corrected on the way."""
+    return _double_slash(exchange, prefix + b".entrepot-probe-" + secrets.token_hex(8).encode()).good
+
+
 def _list_version(exchange: Exchange, prefix: bytes) -> Finding:
     """Ask for V2 even where the profile says V1: the published rules are careful, not exact."""
     profile = exchange.target.profile
@@ -242,9 +247,9 @@ def _checksum(exchange: Exchange, key: bytes) -> Finding:
 
 
 def _double_slash(exchange: Exchange, key: bytes) -> Finding:
-    """Does a key with ``//`` come back as it was sent? It must stand in the listing; reading it proves nothing."""
+    """Does a key with ``//`` and ``\\`` come back as sent? It must stand in the listing; reading it proves nothing."""
     profile = exchange.target.profile
-    odd = key + b"-a//b"
+    odd = key + b"-a//b\\c"
     if _put(exchange, odd, {}).status >= 300:
         profile.double_slash = False
         return Finding("keys with //", "refused", False)

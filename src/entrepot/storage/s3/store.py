@@ -17,7 +17,7 @@ from . import documents
 from .errors import error_text, s3_error
 from .exchange import Exchange, Query, Reply
 from .learn import learn
-from .probe import Facts, Finding, first_listing, probe
+from .probe import Facts, Finding, first_listing, keeps_double_slash, probe
 from .profiles import canonical_endpoint, resolve
 from .target import Profile, S3Target
 from .walk import walk
@@ -88,6 +88,14 @@ class S3Store:
         self.check()
         yield from probe(self._exchange, self.location.prefix, write=write)
         self.remember()
+
+    def keeps_empty_segments(self) -> bool:
+        """Whether keys such as ``a//b`` stay what they are. Asked once of an unknown store, by one small object."""
+        profile = self.target.profile
+        if profile.double_slash is None:
+            keeps_double_slash(self._exchange, self.location.prefix)
+            self.remember()
+        return profile.double_slash is not False
 
     def identity(self) -> tuple[str, bytes]:
         """(endpoint and bucket, prefix): equal for two ways to write the same place."""
@@ -172,11 +180,13 @@ class S3Store:
         if not self.target.profile.ordered:
             yield from walk(lambda prefix: self._level(prefix, columns), after)
             return
-        token = b""
+        token, floor = b"", after
         while True:
             op = List(after, token, columns, _nothing)
             self._run(op)
             page = op.page
+            if floor and page.rows and page.rows[0][0] <= floor:
+                page.rows = [row for row in page.rows if row[0] > floor]
             yield page
             if page.last:
                 return

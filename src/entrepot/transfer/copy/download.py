@@ -67,7 +67,7 @@ class DownloadMover(LaneMover):
 
     def begin(self, job: Job) -> Op | None:
         key = job.key
-        if key.endswith(b"/") or not key:
+        if (key.endswith(b"/") and not (job.size and self.staging.root.escape)) or not key:
             self._marker(job)
             return None
         if job.size <= INLINE_SIZE:
@@ -138,7 +138,7 @@ class DownloadMover(LaneMover):
         self.finished(job, as_vanished(error), op.proof)
 
     def begin_large(self, job: Job) -> Parted:
-        if job.key.endswith(b"/"):
+        if job.key.endswith(b"/") and not self.staging.root.escape:
             self._marker(job)
         to_path(job.key, self.staging.root.escape)
         return DownloadParted(job, self)
