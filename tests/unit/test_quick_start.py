@@ -50,3 +50,41 @@ def loaded(tmp_path: Path) -> set[str]:
 def test_a_local_sync_loads_the_ledger_and_nothing_heavy(loaded: set[str]) -> None:
     assert "entrepot.ledger.shards" in loaded
     assert loaded.isdisjoint({"sqlalchemy", "alembic", "entrepot.ledger.migrations.run"})
+
+
+def test_a_local_sync_loads_no_library_that_it_does_not_use(loaded: set[str]) -> None:
+    spared = {"csv", "difflib", "shutil", "mimetypes", "configparser", "http", "email", "ssl", "rich", "cryptography"}
+    assert loaded & spared == set()
+
+
+PREPARE = """
+import sys, threading
+from entrepot.model.task import TaskSpec
+from entrepot.service.trade import transfer_trade
+from entrepot.work.environment import WorkEnvironment
+transfer_trade().prepare(TaskSpec("sync", *sys.argv[1:3], "{}"), WorkEnvironment())
+print(threading.active_count(), *sorted(sys.modules), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "other"),
+    [
+        ("s3://bucket/prefix", "entrepot.storage.s3.lane", "entrepot.storage.azure.store"),
+        ("az://container/prefix", "entrepot.storage.azure.store", "entrepot.storage.s3.lane"),
+        ("/tmp/somewhere", "entrepot.storage.posix.store", "entrepot.storage.s3.lane"),
+    ],
+)
+def test_the_code_of_a_place_is_loaded_before_the_fork_and_starts_nothing(place: str, code: str, other: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE, "/tmp", place],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(entrepot.__file__).parents[1])},
+        timeout=60,
+        check=True,
+    )
+    threads, *modules = done.stdout.splitlines()
+    assert threads == "1"
+    assert code in modules
+    assert other not in modules

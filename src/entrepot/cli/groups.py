@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 
@@ -49,6 +47,8 @@ class Verbs(click.Group):
 
 def near(word: str, known: list[str], otherwise: str) -> str:
     """``did you mean …?``, or ``otherwise`` when nothing is close."""
+    import difflib
+
     found = difflib.get_close_matches(word, known, n=2, cutoff=0.55)
     if found and difflib.SequenceMatcher(None, word, found[0]).ratio() > 0.8:
         found = found[:1]

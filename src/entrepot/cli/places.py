@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable
@@ -38,6 +37,8 @@ def _check_scheme(text: str, scheme: str, slashes: str, rest: str) -> None:
         return
     if slashes != "://":
         return
+    import difflib
+
     near = difflib.get_close_matches(scheme, _SCHEMES, n=1, cutoff=0.5)
     named = [name for name in stored_names() if name.lower() == scheme]
     hint = "known schemes: " + ", ".join(_SCHEMES)

@@ -9,7 +9,6 @@ take a lock and replace the files in one step, so a crash leaves the old or the 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import json
 import os
@@ -320,6 +319,8 @@ def _bound(name: str, field: str) -> bytes:
 
 
 def _known(name: str, stored: Mapping[str, Any]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, stored, n=1)
     if near:
         return f"did you mean {near[0]!r}?"

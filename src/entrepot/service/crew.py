@@ -35,6 +35,8 @@ class Crew:
         self.began = time.monotonic()
         self.server = PipeServer(Bell())
         self.fleet = LocalFleet(functools.partial(self._be_runner, scouts=False), self.server.add)
+        if trade.prepare is not None:
+            trade.prepare(spec, self.environment())
         sys.stdout.flush()
         self._launch_scout()
         for _ in range(size - 1):

@@ -6,10 +6,8 @@ Written beside its final name and renamed when complete. Keys that are not UTF-8
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -57,6 +55,8 @@ def write_report(state_dir: str, task_id: str, path: str) -> int:
 
 def drop_segments(state_dir: str, task_id: str) -> None:
     """Remove the segments of a task that ended."""
+    import shutil
+
     shutil.rmtree(segments_directory(state_dir, task_id), ignore_errors=True)
 
 
@@ -80,6 +80,8 @@ def _json_lines(outcomes: Iterator[Outcome], path: str) -> int:
 
 
 def _csv(outcomes: Iterator[Outcome], path: str) -> int:
+    import csv
+
     count = 0
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)

@@ -37,7 +37,8 @@ class Trade:
 
     ``preflight`` raises PlaceError or GuardError before anything is written; ``plan`` answers ascending keys
     to cut the first ranges at, for a number of processes; ``open_session`` opens the work of one runner;
-    ``discard`` undoes every half-moved object in the journal of a cancelled task.
+    ``discard`` undoes every half-moved object in the journal of a cancelled task. ``prepare`` loads the code that
+    the places need, once, before the runners are forked; it touches no place.
     """
 
     preflight: Callable[[TaskSpec, WorkEnvironment], Preflight]
@@ -46,10 +47,11 @@ class Trade:
     discard: Callable[[TaskSpec, LedgerPort, WorkEnvironment], None] | None = None
     finish: Callable[[TaskSpec, list[bytes], WorkEnvironment], list[str]] | None = None
     """The last touches after all ranges, given the keys at which they were cut; answers warnings."""
+    prepare: Callable[[TaskSpec, WorkEnvironment], None] | None = None
 
 
 def transfer_trade() -> Trade:
     """Syncs and verifications."""
     from entrepot.work import sync
 
-    return Trade(sync.preflight, sync.plan, sync.open_session, sync.discard, sync.finish)
+    return Trade(sync.preflight, sync.plan, sync.open_session, sync.discard, sync.finish, sync.prepare)

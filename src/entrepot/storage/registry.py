@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from entrepot.model.connection import Connection
 from entrepot.model.errors import UsageError
 from entrepot.model.location import AZURE_SCHEMES, BRIDGE_SCHEMES, S3_SCHEMES, Location
@@ -9,6 +11,14 @@ from entrepot.model.location import AZURE_SCHEMES, BRIDGE_SCHEMES, S3_SCHEMES, L
 from .base import Store
 
 BRIDGE_PROVIDERS = frozenset({"gcs", "webdav", "sftp", "hdfs"})
+
+_CODE = {
+    "file": (".posix.store",),
+    "s3": (".environment", ".s3.store", ".s3.lane"),
+    "azure": (".azure.store",),
+    "bridge": (),  # its libraries may start threads, which a fork would not carry along
+}
+"""What each kind of store is made of."""
 
 
 def open_store(location: Location, connection: Connection | None = None, *, state_dir: str | None = None) -> Store:
@@ -26,6 +36,15 @@ def open_store(location: Location, connection: Connection | None = None, *, stat
     if kind == "azure":
         return _azure(location, connection)
     return _bridge(location, connection)
+
+
+def preload(location: Location, connection: Connection | None = None) -> None:
+    """Import what the store and the lane of ``location`` need: before a fork, for all processes at once.
+
+    Raises UsageError for a place that no store is for.
+    """
+    for name in _CODE[_kind(location, connection)]:
+        import_module(name, __package__)
 
 
 def _kind(location: Location, connection: Connection | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from entrepot.model.connection import Connection
 from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
 from entrepot.model.location import Location, parse_location
-from entrepot.model.options import SyncOptions
+from entrepot.model.options import PRESERVABLE, SyncOptions
 from entrepot.model.shard import LedgerPort, Partial, Shard
 from entrepot.model.task import TaskSpec
 from entrepot.storage.base import Store
@@ -22,7 +22,7 @@ from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.split import boundaries
 from entrepot.storage.posix.staging import Staging
 from entrepot.storage.posix.sweep import remove_staging
-from entrepot.storage.registry import open_store
+from entrepot.storage.registry import open_store, preload
 from entrepot.storage.wire.reactor import Reactor
 from entrepot.transfer.copy.download import DownloadMover
 from entrepot.transfer.copy.local import LocalMover
@@ -58,8 +58,18 @@ class PreflightResult:
     warnings: tuple[str, ...] = ()
 
 
+def prepare(spec: TaskSpec, env: WorkEnvironment) -> None:
+    """Load the code that both places need. Raises UsageError for places that nothing serves."""
+    for text in (spec.source, spec.destination):
+        preload(*_locate(text, env))
+
+
 def open_place(text: str, env: WorkEnvironment) -> Store:
     """Open what a person typed, with its stored connection if it names one."""
+    return open_store(*_locate(text, env), state_dir=env.state_dir)
+
+
+def _locate(text: str, env: WorkEnvironment) -> tuple[Location, Connection | None]:
     location = parse_location(text)
     connection: Connection | None = None
     if location.scheme == "connection":
@@ -69,7 +79,7 @@ def open_place(text: str, env: WorkEnvironment) -> Store:
                 f"there is no connection named {location.connection!r}",
                 hint="`entrepot connection list` shows them; `entrepot connection add` makes one",
             )
-    return open_store(location, connection, state_dir=env.state_dir)
+    return location, connection
 
 
 def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
@@ -86,6 +96,7 @@ def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
     if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
         raise UsageError("symlinks can be copied between file systems only", hint="use --symlinks skip or follow")
     refuse_overlap(source, destination)
+    _refuse_tags(source, destination, options)
     check_place(source, "source")
     if not destination.location.is_file:
         check_place(destination, "destination")
@@ -110,6 +121,18 @@ def refuse_overlap(source: Store, destination: Store) -> None:
         raise GuardError(
             f"the source {source.location} lies inside the destination {destination.location}",
             hint="choose places that do not contain each other",
+        )
+
+
+def _refuse_tags(source: Store, destination: Store, options: SyncOptions) -> None:
+    """Tags travel only in copies inside one store; who asks for them (by name) shall not lose them in silence."""
+    if "tags" not in options.preserve or set(options.preserve) == set(PRESERVABLE):
+        return
+    inside = not (source.location.is_file or destination.location.is_file) and options.server_side
+    if not inside or options.storage_class or not destination.can_server_copy_from(source):
+        raise UsageError(
+            "tags can be kept only by copies inside one store",
+            hint="leave tags out of --preserve, or let the store copy by itself",
         )
 
 
@@ -254,11 +277,14 @@ def _mover(
     if destination.lane is None:
         assert staging is not None or options.dry_run
         return DownloadMover(source.lane, staging, recall, options, options.part_size or DOWNLOAD_PART, env.wall)  # type: ignore[arg-type]
-    if options.server_side and rules.keeps_all and destination.store.can_server_copy_from(source.store):
-        return ServerMover(destination.lane, source.store, destination.store, recall, rules, env.wall, source.lane)
-    return ThroughMover(
+    through = ThroughMover(
         source.lane, destination.lane, destination.store, recall, rules, part_size, env.wall, verify=verify
     )
+    if not (options.server_side and rules.keeps_all and destination.store.can_server_copy_from(source.store)):
+        return through
+    other_way = None if "tags" in options.preserve else through
+    lanes = destination.lane, source.lane
+    return ServerMover(lanes[0], source.store, destination.store, recall, rules, env.wall, lanes[1], other_way)
 
 
 def _local(source: Root, staging: Staging | None, options: SyncOptions, env: WorkEnvironment) -> LocalMover:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import tempfile
 from collections.abc import Iterator
 
 _CHUNK = 64 << 10
@@ -14,6 +13,8 @@ class Spill:
     """Takes names (which hold no NUL) in any order, and gives them back sorted."""
 
     def __init__(self, run: int) -> None:
+        import tempfile
+
         self._run = run
         self._names: list[bytes] = []
         self._file = tempfile.TemporaryFile(prefix="entrepot-")  # noqa: SIM115

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import mimetypes
+from functools import cache
+from typing import TYPE_CHECKING
 
 from entrepot.model.entry import Info
 from entrepot.model.options import SyncOptions
 from entrepot.storage.base import Meta
 
-_KNOWN = mimetypes.MimeTypes(filenames=())
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
+
 _BY_SUFFIX: dict[bytes, str] = {}
 
 
@@ -17,10 +20,18 @@ def content_type(key: bytes) -> str:
     suffix = key[key.rfind(b".") :] if b"." in key[-12:] else b""
     known = _BY_SUFFIX.get(suffix)
     if known is None:
-        known = _KNOWN.guess_type("x" + suffix.decode("ascii", "replace"))[0] or "" if suffix else ""
+        known = _table().guess_type("x" + suffix.decode("ascii", "replace"))[0] or "" if suffix else ""
         if len(_BY_SUFFIX) < 10_000:
             _BY_SUFFIX[suffix] = known
     return known
+
+
+@cache
+def _table() -> MimeTypes:
+    """Made when the first suffix is asked for: downloads and copies need none."""
+    import mimetypes
+
+    return mimetypes.MimeTypes(filenames=())
 
 
 class MetaRules:
