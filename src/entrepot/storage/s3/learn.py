@@ -92,6 +92,14 @@ def _learn_form(target: S3Target, verb: str, code: str, said: str) -> bool:
         return _learn_delete(target, said)
     if verb in {"put", "part", "complete"} and code in _REFUSED_HEADER:
         return _learn_put(target, said)
+    if (
+        verb in {"get", "head"}
+        and profile.checksum
+        and ("501" in said or "NotImplemented" in said or _CHECKSUM_WORDS.search(said))
+    ):
+        profile.checksum = ""
+        profile.checksum_checked = None
+        return True
     return False
 
 

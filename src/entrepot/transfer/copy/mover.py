@@ -261,6 +261,23 @@ class LaneMover:
         else:
             self.fell(parted.job, error)
 
+    def put_back(self, job: Job) -> None:
+        """Take a job that another mover had begun."""
+        if not self.stopping:
+            self._again.append(job)
+            self.work()
+
+    def hand_over(self, other: LaneMover) -> None:
+        """Give all rows that are not begun to another mover."""
+        if self._rows:
+            other.offer(self._batch, list(self._rows))
+            self._rows.clear()
+        other._pending.extend(self._pending)
+        self._pending.clear()
+        other._again.extend((*self._large, *self._again))
+        self._large.clear()
+        self._again.clear()
+
     # -- Mover -----------------------------------------------------------------------------------------------------
 
     def offer(self, batch: Batch, rows: list[Row]) -> None:

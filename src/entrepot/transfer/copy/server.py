@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from entrepot.model.entry import Row
 from entrepot.model.errors import ChangedError, StoreError
 from entrepot.storage.base import Copy, CopyPart, Head, Lane, Op, Store
-from entrepot.transfer.job import Job
+from entrepot.transfer.job import Batch, Job
 
 from .meta import MetaRules
 from .mover import Journal, LaneMover, as_vanished
 from .parted import Ends, Parted, UploadParted, part_size_for
+from .through import ThroughMover
 from .upload import discard_upload
+
+REFUSALS = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405"})
+"""The store does not copy by itself at all: everything else goes through this process."""
+
+DENIALS = frozenset({"AccessDenied", "403"})
+"""A copy inside the store needs more rights than reading and writing (those on tags): one object goes another way."""
 
 COPY_PART = 512 << 20
 """Part size of server-side copies (bytes): the bytes do not pass through us, so few large parts are best."""
@@ -29,6 +37,7 @@ class ServerMover(LaneMover):
         rules: MetaRules,
         clock: Callable[[], float],
         source_lane: Lane,
+        through: ThroughMover | None = None,
     ) -> None:
         super().__init__(lane, journal, min(destination.caps.copy_max, 5 << 30))
         self.source = source
@@ -36,6 +45,11 @@ class ServerMover(LaneMover):
         self.destination = destination
         self.rules = rules
         self.clock = clock
+        self.through = through
+        """Takes over what the store will not copy by itself; None where that would lose what was asked for."""
+        self._refused = False
+        if through is not None:
+            source_lane.feed = through.feed
 
     def begin(self, job: Job) -> Op | None:
         return Copy(job.key, self.source, job.key, self._copied, job)
@@ -43,11 +57,60 @@ class ServerMover(LaneMover):
     def _copied(self, op: Copy) -> None:
         self.finished(op.job, as_vanished(op.error), op.proof)
 
+    def fell(self, job: Job, error: StoreError) -> None:
+        if self.through is None or error.code not in REFUSALS | DENIALS:
+            super().fell(job, error)
+            return
+        if error.code in REFUSALS and not self._refused:
+            self._refused = True
+            self.hand_over(self.through)
+        self.through.put_back(job)
+
     def begin_large(self, job: Job) -> Parted:
         return ServerParted(job, self)
 
     def renew(self, job: Job) -> None:
         self.ask_source(job, self.source_lane)
+
+    # -- both movers as one ----------------------------------------------------------------------------------------
+
+    def offer(self, batch: Batch, rows: list[Row]) -> None:
+        if self._refused and self.through is not None:
+            self.through.offer(batch, rows)
+        else:
+            super().offer(batch, rows)
+
+    @property
+    def backlog(self) -> int:
+        return super().backlog + (self.through.backlog if self.through is not None else 0)
+
+    @property
+    def busy(self) -> bool:
+        return super().busy or (self.through is not None and self.through.busy)
+
+    def work(self) -> bool:
+        began = super().work()
+        if self.through is not None and (self.through.backlog or self.through.busy):
+            began |= self.through.work()
+        return began
+
+    def drain(self, stop: str) -> None:
+        super().drain(stop)
+        if self.through is not None:
+            self.through.drain(stop)
+
+    def forget(self, batch: Batch) -> None:
+        super().forget(batch)
+        if self.through is not None:
+            self.through.forget(batch)
+
+    def live_bytes(self) -> int:
+        return super().live_bytes() + (self.through.live_bytes() if self.through is not None else 0)
+
+    def close(self) -> None:
+        super().close()
+        if self.through is not None:
+            self.through.close()
 
 
 class ServerParted(UploadParted):
