@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import socket
@@ -13,6 +14,9 @@ from entrepot.model.errors import EntrepotError, InternalError
 from entrepot.work.session import Session
 
 from . import loop
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt(3)."""
 
 SessionMaker = Callable[[Assignment, PipePort], Session]
 
@@ -50,6 +54,7 @@ def _work(port: PipePort, bell: Bell, make_session: Callable[[], Session], alive
     try:
         session = make_session()
         _calm_collector()
+        _keep_memory()
         try:
             outcome = loop.run(session, port, rang=bell.rang, alive=alive)
             if outcome == "orphaned":
@@ -66,6 +71,16 @@ def _work(port: PipePort, bell: Bell, make_session: Callable[[], Session], alive
         return Farewell("error", error)
     except Exception:
         return Farewell("crash", text=traceback.format_exc(limit=-12))
+
+
+def _keep_memory() -> None:
+    """Have freed bodies of parts used again: glibc would give each back to the system and fault every page anew."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, 64 << 20)
+    mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
 def _calm_collector() -> None:

@@ -28,7 +28,7 @@ from .ends import End, way_of
 from .report import Segment
 from .scan import Extra, Scan
 from .track import Track, make_track
-from .verify import VerifyMover
+from .verify import DryMover, VerifyMover
 
 BACKLOG_LOW = 1500
 """Rows waiting for a mover below which the merge goes on."""
@@ -114,7 +114,7 @@ class TransferSession:
     def _new_track(self, phase: str) -> Track:
         options = self.options
         looks = phase == "verify"
-        mover: Mover = VerifyMover() if looks else self._make_mover(self._recall)
+        mover: Mover = VerifyMover() if looks else DryMover() if options.dry_run else self._make_mover(self._recall)
         mode = options.compare if self._verifies or not looks else "checksum"
         doom: Extra = "doom" if options.delete == "destination" else "leave"
         extra: Extra = ("tell" if self._verifies else "leave") if looks else doom

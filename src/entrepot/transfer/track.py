@@ -83,7 +83,7 @@ def make_track(
         comparer(mode, way, clock, md5_etags=way == "store" and md5_etags()),
         _fitting(
             None if isinstance(mover, VerifyMover) else fit_of(way, ends[1], asks=not options.dry_run),
-            _count_only if options.dry_run else _emitter(mover, resolver),
+            _emitter(mover, resolver),
         ),
         extra=extra,
         source_filter=filters,
@@ -114,16 +114,6 @@ def _fitting(fit: Fit | None, emit: Emit) -> Emit:
         emit(batch, fit(batch, copy) if copy else copy, doubt)
 
     return checked
-
-
-def _count_only(batch: Batch, copy: list[Row], doubt: list[Row]) -> None:
-    """A dry run: what would be copied is counted, nothing is begun."""
-    rows = copy + doubt
-    batch.open -= len(rows)
-    batch.totals.copied += len(rows)
-    batch.totals.copied_bytes += sum(row[2] for row in rows)
-    if batch.lines is not None:
-        batch.lines += [(row[0], "copied", row[2], "", "dry run") for row in rows]
 
 
 def _place(end: End) -> Lane | Root | None:

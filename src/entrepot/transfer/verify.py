@@ -1,4 +1,4 @@
-"""Verify: the mover that moves nothing. What a sync would copy is told as a difference."""
+"""The movers that move nothing: a verification tells what differs, a dry run what would be copied."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from entrepot.model.errors import CorruptError
 from entrepot.transfer.job import Batch, Job
 
 
-class VerifyMover:
-    """Implements ``Mover``: every row that reaches it differs (missing ones are told by the scan)."""
+class StillMover:
+    """What the two have in common: nothing is ever begun, held or open."""
 
     backlog = 0
     busy = False
-
-    def offer(self, batch: Batch, rows: list[Row]) -> None:
-        """Tell each row as a difference."""
-        for key, evidence, size in rows:
-            batch.failed(
-                Job(key, evidence, size, batch),
-                CorruptError(f"{key!r} differs between source and destination", subject=repr(key)),
-            )
 
     def work(self) -> bool:
         """Nothing to do."""
@@ -37,3 +29,27 @@ class VerifyMover:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class VerifyMover(StillMover):
+    """Implements ``Mover``: every row that reaches it differs (missing ones are told by the scan)."""
+
+    def offer(self, batch: Batch, rows: list[Row]) -> None:
+        """Tell each row as a difference."""
+        for key, evidence, size in rows:
+            batch.failed(
+                Job(key, evidence, size, batch),
+                CorruptError(f"{key!r} differs between source and destination", subject=repr(key)),
+            )
+
+
+class DryMover(StillMover):
+    """Implements ``Mover``: every row that reaches it would be copied."""
+
+    def offer(self, batch: Batch, rows: list[Row]) -> None:
+        """Count each row as copied."""
+        batch.open -= len(rows)
+        batch.totals.copied += len(rows)
+        batch.totals.copied_bytes += sum(row[2] for row in rows)
+        if batch.lines is not None:
+            batch.lines += [(row[0], "copied", row[2], "", "dry run") for row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
@@ -36,19 +35,11 @@ def write_rest(fd: int, rest: memoryview) -> None:
 
 
 def allocate(fd: int, size: int) -> None:
-    """Reserve space where the file system can; else only set the size (never write zeros)."""
+    """Set the size if the file system has room for it, so that a full disk shows now.
+
+    Blocks are not reserved: where memory stands behind the file system (tmpfs) that would write every page twice.
+    """
     room = os.fstatvfs(fd)
     if room.f_frsize and room.f_blocks and size > room.f_bfree * room.f_frsize:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # fallocate would fill the disk to find out
-    result = _FALLOCATE(fd, 0, 0, size)
-    if result == 0:
-        return
-    code = ctypes.get_errno()
-    if code in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EINTR):
-        os.ftruncate(fd, size)
-        return
-    raise OSError(code, os.strerror(code))
-
-
-_FALLOCATE = ctypes.CDLL(None, use_errno=True).fallocate
-_FALLOCATE.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(fd, size)
