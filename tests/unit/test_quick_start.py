@@ -67,6 +67,19 @@ print(threading.active_count(), *sorted(sys.modules), sep="\\n")
 """
 
 
+def prepared(place: str) -> list[str]:
+    """Number of threads and the modules of a process that is ready to fork runners for ``place``."""
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE, "/tmp", place],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(entrepot.__file__).parents[1])},
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     ("place", "code", "other"),
     [
@@ -76,15 +89,11 @@ print(threading.active_count(), *sorted(sys.modules), sep="\\n")
     ],
 )
 def test_the_code_of_a_place_is_loaded_before_the_fork_and_starts_nothing(place: str, code: str, other: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PREPARE, "/tmp", place],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(entrepot.__file__).parents[1])},
-        timeout=60,
-        check=True,
-    )
-    threads, *modules = done.stdout.splitlines()
+    threads, *modules = prepared(place)
     assert threads == "1"
     assert code in modules
     assert other not in modules
+
+
+def test_an_s3_place_needs_no_second_reader_of_replies() -> None:
+    assert {"http.client", "email.utils", "configparser"}.isdisjoint(prepared("s3://bucket/prefix"))

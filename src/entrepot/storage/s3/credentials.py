@@ -7,7 +7,6 @@ somebody asks for fresh ones; then files and processes are read again.
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import time
@@ -90,14 +89,13 @@ def profile_values(name: str, environ: Mapping[str, str]) -> dict[str, str]:
     config = _read(environ.get("AWS_CONFIG_FILE") or "~/.aws/config", environ)
     shared = _read(environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials", environ)
     values: dict[str, str] = {}
-    for parser, section in ((config, f"profile {name}"), (config, name), (shared, name)):
-        if section.startswith("profile ") or parser is shared or name == "default":
-            values.update(parser[section] if parser.has_section(section) else {})
-    services = f"services {values.get('services', '')}"
-    if config.has_section(services):
-        endpoint = nested(config[services].get("s3", "")).get("endpoint_url")
-        if endpoint:
-            values["endpoint_url"] = endpoint
+    for sections, section in ((config, f"profile {name}"), (config, name), (shared, name)):
+        if section.startswith("profile ") or sections is shared or name == "default":
+            values.update(sections.get(section, {}))
+    services = config.get(f"services {values.get('services', '')}", {})
+    endpoint = nested(services.get("s3", "")).get("endpoint_url")
+    if endpoint:
+        values["endpoint_url"] = endpoint
     return values
 
 
@@ -162,21 +160,25 @@ def from_process(command: str, name: str) -> Credentials:
         raise PlaceError(f"the credential_process of {name!r} printed no credentials", hint=hint) from None
 
 
-def _read(path: str, environ: Mapping[str, str]) -> configparser.RawConfigParser:
-    parser = configparser.RawConfigParser(default_section="\0", strict=False)
+def _read(path: str, environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The sections of an AWS file; none when there is no such file."""
     if path.startswith("~/"):
         path = os.path.join(environ.get("HOME") or os.path.expanduser("~"), path[2:])
+    damaged = UsageError(f"{path} is damaged", hint="it must hold sections and lines `name = value`")
     try:
         with open(path, encoding="utf-8") as file:
-            parser.read_file(file)
+            text = file.read()
     except FileNotFoundError:
-        pass
+        return {}
     except OSError as fault:
-        raise UsageError(
-            f"{path} cannot be read: {fault.strerror}", hint="check its owner and mode"
-        ) from None
-    except (configparser.Error, UnicodeDecodeError):
-        raise UsageError(
-            f"{path} is damaged", hint="it must hold sections and lines `name = value`"
-        ) from None
-    return parser
+        raise UsageError(f"{path} cannot be read: {fault.strerror}", hint="check its owner and mode") from None
+    except UnicodeDecodeError:
+        raise damaged from None
+    import configparser
+
+    parser = configparser.RawConfigParser(default_section="\0", strict=False)
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        raise damaged from None
+    return {name: dict(parser[name]) for name in parser.sections()}

@@ -7,25 +7,26 @@ become one clear line each; there is no retry here.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from entrepot.model.errors import ForbiddenError, NotFoundError, StoreError, StoreTimeoutError
+from entrepot.storage.wire.http import BadReply, Head
+from entrepot.storage.wire.incoming import Incoming
 from entrepot.storage.wire.tls import client_context
 
 from .signing import Signer, quote_path, quote_query
 from .target import S3Target
 
-BODY_MAX = 64 << 20
+_PIECE = 64 << 10
 Query = Sequence[tuple[str, str | bytes]]
 
 
 @dataclass(slots=True, frozen=True)
 class Reply:
-    """What came back; ``headers`` is a raw header block (``name: value`` lines)."""
+    """What came back; ``headers`` is the raw head: the status line and lines ``name: value``."""
 
     status: int
     headers: bytes
@@ -33,7 +34,7 @@ class Reply:
 
     def header(self, name: str) -> str:
         """One header's value; empty when the reply lacks it."""
-        for line in self.headers.split(b"\r\n"):
+        for line in self.headers.split(b"\n")[1:]:
             key, _, value = line.partition(b":")
             if key.strip().lower() == name.encode():
                 return value.strip().decode("latin-1")
@@ -71,8 +72,7 @@ class Exchange:
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
         try:
             return self._exchange(method, request)
-        except (OSError, http.client.HTTPException) as fault:
-            self.close()
+        except (OSError, BadReply) as fault:
             raise connect_error(fault, target) from None
 
     def close(self) -> None:
@@ -85,25 +85,25 @@ class Exchange:
         reused = self._socket is not None
         try:
             return self._once(method, request)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError):
             if not reused:
                 raise
-            self.close()  # a connection that the server had closed while it was unused
+            # The server had closed the connection while it was unused.
             return self._once(method, request)
 
     def _once(self, method: str, request: bytes) -> Reply:
-        sock = self._open()
-        sock.sendall(request)
-        response = http.client.HTTPResponse(sock, method=method)
         try:
-            response.begin()
-            body = response.read(BODY_MAX) if response.length is None else response.read()
-        finally:
-            response.close()
-        if response.will_close:
+            sock = self._open()
+            sock.sendall(request)
+            incoming = _receive(sock, bodyless=method == "HEAD")
+        except BaseException:
             self.close()
-        raw = b"".join(f"{k}: {v}\r\n".encode("latin-1", "replace") for k, v in response.getheaders())
-        return Reply(response.status, raw, body)
+            raise
+        head = incoming.head
+        assert head is not None
+        if head.close or incoming.extra:
+            self.close()
+        return Reply(head.status, head.raw, bytes(incoming.body))
 
     def _open(self) -> socket.socket:
         target = self.target
@@ -123,6 +123,23 @@ class Exchange:
             raise
         self._socket, self._connected = sock, place
         return sock
+
+
+def _receive(sock: socket.socket, *, bodyless: bool) -> Incoming:
+    """Read one reply. Raises BadReply or OSError (ConnectionResetError only when not a byte of it came)."""
+    incoming = Incoming(_collected, bodyless=bodyless)
+    began = False
+    while piece := sock.recv(_PIECE):
+        began = True
+        if incoming.feed(memoryview(piece)):
+            return incoming
+    if incoming.eof():
+        return incoming
+    raise ConnectionAbortedError if began else ConnectionResetError
+
+
+def _collected(_head: Head) -> None:
+    """Every body is small and is kept in memory."""
 
 
 def connect_error(fault: Exception, target: S3Target) -> StoreError:
@@ -156,9 +173,7 @@ def connect_error(fault: Exception, target: S3Target) -> StoreError:
         )
     if isinstance(fault, TimeoutError):
         text = "no answer in time"
-    elif isinstance(fault, http.client.BadStatusLine) and not isinstance(
-        fault, http.client.RemoteDisconnected
-    ):
+    elif isinstance(fault, BadReply):
         return StoreTimeoutError(
             f"{place}: {where} does not speak HTTP",
             subject=place,
@@ -172,8 +187,5 @@ def connect_error(fault: Exception, target: S3Target) -> StoreError:
 
 def canonical_query(query: Query) -> str:
     """The query in the order and encoding that the signature wants; it is sent like this too."""
-    raw = (
-        (quote_query(name.encode()), value if isinstance(value, bytes) else value.encode())
-        for name, value in query
-    )
+    raw = ((quote_query(name.encode()), value if isinstance(value, bytes) else value.encode()) for name, value in query)
     return "&".join(f"{name}={quote_query(value)}" for name, value in sorted(raw))

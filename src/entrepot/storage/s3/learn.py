@@ -10,6 +10,8 @@ import re
 import time
 from urllib.parse import urlsplit
 
+from entrepot.storage.httpdate import unix_time
+
 from . import errors, profiles
 from .documents import element
 from .target import S3Target
@@ -179,10 +181,8 @@ def date_offset(headers: bytes) -> float | None:
     found = _DATE.search(headers)
     if not found:
         return None
-    from email.utils import parsedate_to_datetime
-
     try:
-        return parsedate_to_datetime(found.group(1).decode("latin-1")).timestamp() - time.time()
+        return unix_time(found.group(1).decode("latin-1").strip()) - time.time()
     except (ValueError, TypeError):
         return None
 

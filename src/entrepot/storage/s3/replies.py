@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from email.utils import parsedate_to_datetime
 
 from entrepot.model.entry import Info
 from entrepot.storage.base import Buffer
+from entrepot.storage.httpdate import unix_time
 
 from .crc import from_text
 from .pages import unescape
@@ -73,7 +73,7 @@ def date_of(head: bytes) -> float | None:
     """The server's clock as Unix time."""
     found = _DATE.search(head)
     try:
-        return parsedate_to_datetime(found.group(1).decode("ascii")).timestamp() if found else None
+        return float(unix_time(found.group(1).decode("ascii").strip())) if found else None
     except ValueError:
         return None
 
@@ -213,7 +213,7 @@ def _word(found: re.Match[str]) -> str:
 
 def _http_time(value: str) -> int:
     try:
-        return int(parsedate_to_datetime(value).timestamp()) * 1_000_000_000
+        return unix_time(value.strip()) * 1_000_000_000
     except ValueError:
         return 0
 
