@@ -43,7 +43,7 @@ class Connection:
 
     __slots__ = (
         "_channel", "_plain_fd", "_send_many", "address", "answered", "cost", "fd", "incoming", "lane", "mark",
-        "mark_at", "moved", "op", "outbox", "paused", "progress", "ready", "recv_into", "send", "served", "since",
+        "mark_at", "moved", "op", "outbox", "paused", "progress", "ready", "recv_body", "recv_into", "send", "served", "since",
         "sock", "turn",
     )  # fmt: skip
 
@@ -67,6 +67,7 @@ class Connection:
         self.sock: socket.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.fd = self._plain_fd = self.sock.fileno()
         self.recv_into: Callable[[bytearray | memoryview], int] = self.sock.recv_into
+        self.recv_body: Callable[[bytearray | memoryview], int] = self.recv_into
         self.send: Callable[[Buffer], int] = self.sock.send
         self._send_many: Callable[[list[Buffer]], int] | None = self.sock.sendmsg
         try:
@@ -111,6 +112,7 @@ class Connection:
             self.lane.reactor.modify(self.fd, self._handshaking, READ if wants == 1 else WRITE)
             return
         self.recv_into = self._channel.recv_into
+        self.recv_body = self._channel.gather_into
         self.send = self._channel.send
         self._send_many = None
         self._plain_fd = -1
@@ -299,7 +301,7 @@ class Connection:
                 if count < 0:
                     place = incoming.place()
                     try:
-                        count = self.recv_into(lane.buffer if place is None else place)
+                        count = self.recv_body(lane.buffer if place is None else place)
                     except BlockingIOError:
                         return
                 if count == 0:

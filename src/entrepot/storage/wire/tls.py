@@ -24,6 +24,12 @@ def client_context(*, verify: bool = True, ca_file: str = "") -> ssl.SSLContext:
     return context
 
 
+RECORD = 16 << 10
+"""The most that one TLS record carries."""
+
+GATHER = 31
+
+
 class TlsChannel:
     """Wraps a connected socket. Where a plain socket would block, these calls raise BlockingIOError too."""
 
@@ -55,6 +61,23 @@ class TlsChannel:
             raise BlockingIOError from None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return 0
+
+    def gather_into(self, buffer: bytearray | memoryview) -> int:
+        """As :meth:`recv_into`, for bodies: as many records as are there and fit, up to GATHER."""
+        view = memoryview(buffer)
+        count = self.recv_into(view)
+        read, room, end = self._sock.read, len(view) - RECORD, count
+        for _ in range(GATHER):
+            if not count or end > room:
+                break
+            try:
+                count = read(RECORD, view[end:])  # type: ignore[assignment]  # with a buffer it answers the count
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                break  # the next call says so again
+            end += count
+        return end
 
     def send(self, data: Buffer) -> int:
         """As ``socket.send``. After BlockingIOError the same bytes must be offered again."""
