@@ -10,7 +10,7 @@ auto, store   equal etags → equal; two proven MD5 etags that differ → copy; 
 auto, upload  file untouched (ctime, mtime) since before the object was stored → equal; else doubtful
 auto, download  file mtime is the object's time, or the file was written after the object and carries an
               older mtime (as Entrepot leaves it) → equal; else doubtful
-auto, local   equal mtime (at the coarser side's precision, as rsync's quick check) → equal; else copy
+auto, local   equal mtime (at the coarser side's precision) → equal; cut to an even second → doubtful; else copy
 size          equal
 mtime         local: equal mtime; object sides: doubtful (the mtime kept in metadata decides)
 etag          as auto for stores; with a file: doubtful (its MD5 decides)
@@ -35,6 +35,9 @@ Way = Literal["store", "upload", "download", "local"]
 """store: object store to object store; upload: file system to store; download: the reverse; local: files only."""
 
 SECOND = 1_000_000_000
+STEPS = (100, 1_000, 1_000_000, 10_000_000, SECOND)
+FAT_STEP = 2 * SECOND
+
 MARGIN_NS = 2 * SECOND
 """Object times have a resolution of one second at many stores, and clocks are read twice: two seconds of doubt."""
 
@@ -136,17 +139,35 @@ def is_md5(etag: object) -> bool:
 def _mtimes(source: list[Row], there: dict[bytes, Row]) -> Verdict:
     get = there.get
     differ = [r for r in source if get(r[0]) != r]
-    return [r for r in differ if not _same_time(r, get(r[0]))], []
+    copy: list[Row] = []
+    doubt: list[Row] = []
+    for row in differ:
+        same = _same_time(row, get(row[0]))
+        if same is None:
+            doubt.append(row)
+        elif not same:
+            copy.append(row)
+    return copy, doubt
 
 
-def _same_time(row: Row, other: Row | None) -> bool:
-    """Equal size, and mtimes equal at the precision of the coarser side (whole seconds if either has no fraction)."""
+def _same_time(row: Row, other: Row | None) -> bool | None:
+    """Equal size, and mtimes equal at the precision of the coarser side; None when only the contents can tell.
+
+    Steps that file systems keep times in: 100 ns, 1 µs, 1 ms, 10 ms, 1 s, and (FAT) 2 s. The last could also be a
+    change within a second.
+    """
     if other is None or other[2] != row[2]:
         return False
     a, b = row[1], other[1]
     if not isinstance(a, int) or not isinstance(b, int):
         return False
-    return a == b or ((a % SECOND == 0 or b % SECOND == 0) and abs(a - b) < 2 * SECOND and a // SECOND == b // SECOND)
+    apart = abs(a - b)
+    if apart >= FAT_STEP:
+        return False
+    for step in STEPS:
+        if apart < step and (a % step == 0 or b % step == 0) and a // step == b // step:
+            return True
+    return None if b % FAT_STEP == 0 and b <= a else False
 
 
 def _uploaded(source: list[Row], there: dict[bytes, Row], offset: int) -> Verdict:

@@ -29,6 +29,7 @@ class DeleteRun:
         destination: Lane | Root | None,
         *,
         exists: Callable[[bytes], bool] | None,
+        excluded: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.shard = shard
         self.cursor = shard.cursor
@@ -41,6 +42,8 @@ class DeleteRun:
         self._source = source
         self._destination = destination
         self._exists = exists
+        self._excluded = excluded
+        """Keys that go although the source has them: what filters exclude, where that is asked for."""
         self._failures: list[Failure] = []
         self._batch: list[Doomed] = []
         self._sure: list[Doomed] = []
@@ -68,6 +71,9 @@ class DeleteRun:
 
     def _check(self, doomed: Doomed) -> None:
         """Ask both sides once more."""
+        if self._excluded is not None and self._excluded(doomed.key):
+            self._check_destination(doomed)
+            return
         if self._source is None or isinstance(self._source, Root):
             if self._exists is not None and self._exists(doomed.key):
                 self._skip(doomed)

@@ -183,6 +183,9 @@ class Resolver:
             if verdict is None:
                 self._read_contents(look)
             return verdict
+        if self._way == "local":
+            self._read_contents(look)
+            return None
         info = look.sides[1] if self._way == "upload" else look.sides[0]
         if info is None or info.size != look.job.size:
             return False

@@ -25,6 +25,7 @@ from .copy.mover import Mover
 from .cutting import Cutter
 from .deletes import DeleteRun
 from .ends import End, way_of
+from .filters import Filter
 from .report import Segment
 from .scan import Extra, Scan
 from .track import Track, make_track
@@ -162,6 +163,7 @@ class TransferSession:
                 _place(self.source),
                 _place(self.destination),
                 exists=self._source_has if self.source.lane is None else None,
+                excluded=self._excluded() if self.options.delete_excluded else None,
             )
             return
         if not self.options.dry_run:
@@ -184,6 +186,10 @@ class TransferSession:
             for end in (self.source, self.destination)
         ]
         self._scans[shard.id] = (Scan(shard, feeds[0], feeds[1], track.rules), track)
+
+    def _excluded(self) -> Callable[[bytes], bool]:
+        filters = Filter(self.options.filters)
+        return lambda key: not filters.allows(key)
 
     def _source_has(self, key: bytes) -> bool:
         if self.source.root is None:

@@ -110,6 +110,9 @@ def refuse_overlap(source: Store, destination: Store) -> None:
     (here, mine), (there, theirs) = source.identity(), destination.identity()
     if here != there:
         return
+    if source.location.is_file:
+        theirs = _one_name(theirs, mine)
+        mine = _one_name(mine, theirs)
     if mine == theirs:
         raise GuardError(f"source and destination are the same place: {source.location}")
     if theirs.startswith(mine):
@@ -134,6 +137,25 @@ def _refuse_tags(source: Store, destination: Store, options: SyncOptions) -> Non
             "tags can be kept only by copies inside one store",
             hint="leave tags out of --preserve, or let the store copy by itself",
         )
+
+
+def _one_name(path: bytes, other: bytes) -> bytes:
+    """``path`` in terms of ``other`` where a directory above it is the same one (mounted a second time)."""
+    try:
+        wanted = os.stat(other)
+    except OSError:
+        return path
+    above = path
+    while len(above) > 1:
+        try:
+            found = os.stat(above)
+        except OSError:
+            pass
+        else:
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return other + path[len(above) :]
+        above = above[: above.rstrip(b"/").rfind(b"/") + 1]
+    return path
 
 
 def check_place(store: Store, role: str) -> None:
