@@ -5,7 +5,7 @@
 - retries wait milliseconds, always; ``"stall": SECONDS`` shortens the time after which a silent request is cut;
 - ``"ordinary": true``: root's right to pass over file modes is given up (nothing to do for other users);
 - ``"errors": [{"call": "scandir", "name": REGEX, "errno": "ESTALE", "while": FLAG}]``: the call fails for paths whose
-  full name matches, as long as the file FLAG exists (no FLAG: always);
+  full name matches, as long as the file FLAG exists (no FLAG: always); the call ``create`` is an open that creates;
 - ``"kill": {"call": "rename", "nth": 3, "after": false}``: SIGKILL to the whole program around the n-th such call;
 - ``"record": FILE``: one line for every fsync, rename and utime;
 - ``"folds": DIRECTORY``: names below it are those of a file system that ignores case and composes (NFC).
@@ -103,13 +103,15 @@ _readlink = os.readlink
 
 
 def _fail(fault: dict[str, str]) -> None:
-    name, call = re.compile(fault["name"]), fault["call"]
+    creates = fault["call"] == "create"
+    name, call = re.compile(fault["name"]), "open" if creates else fault["call"]
     number, flag = getattr(errno, fault["errno"]), fault.get("while", "")
     real: Callable[..., Any] = getattr(os, call)
     exists = os.path.exists
 
     def failing(*arguments: Any, **options: Any) -> Any:
-        if name.search(_full_name(arguments, options)) and (not flag or exists(flag)):
+        meant = not creates or arguments[1] & os.O_CREAT
+        if meant and name.search(_full_name(arguments, options)) and (not flag or exists(flag)):
             raise OSError(number, os.strerror(number))
         return real(*arguments, **options)
 

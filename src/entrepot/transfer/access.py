@@ -1,12 +1,12 @@
-"""Access: tells credentials that are no longer good from single objects that may not be read or written.
+"""Access: tells credentials that are no longer good, and a full destination, from faults of single objects.
 
-Credentials that were revoked would fail every entry that is left, one by one. Instead, the entries concerned stay
-undone, and the run stops with one clear line (fault case 56).
+Credentials that were revoked would fail every entry that is left, one by one; so would a full disk. Instead, the
+entries concerned stay undone, and the run stops with one clear line (fault cases 56, 61).
 """
 
 from __future__ import annotations
 
-from entrepot.model.errors import ForbiddenError, StoreError
+from entrepot.model.errors import ForbiddenError, QuotaError, StoreError
 
 from .job import Job
 
@@ -25,22 +25,28 @@ SUSPECT = frozenset({"SignatureDoesNotMatch", "InvalidSignature", "Authenticatio
 
 SUSPECTS = 8
 
+FULL = 4
+"""Entries in a row that find no room at the destination: then it is full, and no other will (fault case 61)."""
+
 
 class Access:
-    """What the movers of one session learn about their credentials."""
+    """What the movers of one session learn about their credentials and the way to the stores."""
 
-    __slots__ = ("_row", "held", "lost")
+    __slots__ = ("_full", "_row", "held", "lost")
 
     def __init__(self) -> None:
         self.lost: StoreError | None = None
-        """Why the credentials are no longer good; the session stops with it."""
+        """Why the credentials are no longer good, or that the destination is full; the session stops with it."""
         self.held: list[tuple[Job, StoreError]] = []
         """Refused entries that wait for the verdict."""
         self._row = 0
+        self._full = 0
 
     def refused(self, job: Job, error: StoreError) -> bool:
         """True when ``job`` must stay undone, because ``error`` (may) concern all."""
-        if not isinstance(error, ForbiddenError):
+        if isinstance(error, QuotaError):
+            return self._no_room(job, error)
+        if not isinstance(error, ForbiddenError | StoreTimeoutError):
             return False
         self.look(error)
         if self.lost is not None:
@@ -50,17 +56,28 @@ class Access:
         self.held.append((job, error))
         return True
 
+    def _no_room(self, job: Job, error: StoreError) -> bool:
+        self._full += 1
+        if self._full >= FULL:
+            self.lost = self.lost or error
+            self.held.clear()
+        else:
+            self.held.append((job, error))
+        return True
+
     def look(self, error: StoreError) -> None:
         """Judge the refusal of a request that is no entry's (a listing)."""
         if error.code in SUSPECT:
             self._row += 1
-        if error.code in REVOKED or self._row >= SUSPECTS:
+        # A lane gives this up only when no connection at all could be made for its retry_seconds.
+        out_of_reach = isinstance(error, StoreTimeoutError) and not error.retryable
+        if error.code in REVOKED or self._row >= SUSPECTS or out_of_reach:
             self.lost = self.lost or error
             self.held.clear()
 
     def fine(self) -> None:
         """Something succeeded: the refusals so far concern their entries alone."""
-        self._row = 0
+        self._row = self._full = 0
         self.settle()
 
     def settle(self) -> None:

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Literal, Protocol
 
 from entrepot.model.entry import Problem, Row, Special
-from entrepot.model.errors import NotFoundError, StoreError
+from entrepot.model.errors import NotFoundError, QuotaError, StoreError
 from entrepot.model.shard import Doomed, Failure, Progress, Shard
 from entrepot.model.totals import Totals
 
@@ -250,6 +250,8 @@ class Scan:
         assert self._rules.specials is not None
         try:
             return self._rules.specials.special(special)
+        except QuotaError:
+            raise  # where no directory can be made, nothing else can
         except StoreError as error:
             self.totals.failed += 1
             self._failures.append(Failure(special.key, error.failure.value, error.message, 1, 0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from entrepot.model.errors import StoreError, StoreTimeoutError
+from entrepot.model.errors import QuotaError, StoreError, StoreTimeoutError
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial, Progress, Shard
 from entrepot.model.totals import FIELDS, Totals
@@ -137,6 +137,7 @@ class TransferSession:
             lane.feed = getattr(mover, "feed", None)
         if isinstance(mover, LocalMover):
             mover.pulse = self._pulse
+            mover.access = self._access
         return track
 
     def _pulse(self) -> None:
@@ -372,7 +373,8 @@ class TransferSession:
             track.mover.close()
         for lane in self._lanes:
             lane.close()
-        self._finish(self._stopping == "pause")
+        full = isinstance(self._access.lost, QuotaError)
+        self._finish(self._stopping == "pause" and not full)
 
 
 def _place(end: End) -> Lane | Root | None:

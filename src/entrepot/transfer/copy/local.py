@@ -14,6 +14,7 @@ from entrepot.storage.posix.copy import SMALL, copy_file
 from entrepot.storage.posix.links import Links
 from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.staging import Staging
+from entrepot.transfer.access import Access
 from entrepot.transfer.job import Batch, Job
 from entrepot.transfer.rates import Throttle
 
@@ -46,6 +47,7 @@ class LocalMover:
         self._backlog = 0
         self._moved = 0
         self._pulsed = clock()
+        self.access = Access()
         self.pulse: Callable[[], None] | None = None
         """Called now and then inside a long copy; may raise StoreError to give up."""
 
@@ -77,8 +79,10 @@ class LocalMover:
                 row = rows.popleft()
                 self._backlog -= 1
                 self._copy(batch, row)
-                if clock() >= until:
+                if clock() >= until or self.access.lost is not None:
                     return True
+        if self.access.held:
+            self.access.settle()
         return began
 
     def _copy(self, batch: Batch, row: Row) -> None:
@@ -87,7 +91,9 @@ class LocalMover:
         except ChangedError:
             self._copy_again(batch, row)
         except StoreError as error:
-            batch.failed(Job(row[0], row[1], row[2], batch), error)
+            job = Job(row[0], row[1], row[2], batch)
+            if not self.access.refused(job, error):
+                batch.failed(job, error)
         else:
             self._count(batch, row, size)
 
@@ -124,6 +130,8 @@ class LocalMover:
             self._count(batch, row, again[2])
 
     def _count(self, batch: Batch, row: Row, _size: int) -> None:
+        if self.access.held:
+            self.access.fine()
         batch.open -= 1
         totals = batch.totals
         totals.copied += 1
