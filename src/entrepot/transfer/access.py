@@ -1,12 +1,12 @@
-"""Access: tells credentials that are no longer good, and a full destination, from faults of single objects.
+"""Access: tells what ends all work (revoked credentials, a store out of reach, no room) from faults of single objects.
 
-Credentials that were revoked would fail every entry that is left, one by one; so would a full disk. Instead, the
-entries concerned stay undone, and the run stops with one clear line (fault cases 56, 61).
+Each of these would fail every entry that is left, one by one. Instead, the entries concerned stay undone, and the run
+stops with one clear line (fault cases 53, 56, 61).
 """
 
 from __future__ import annotations
 
-from entrepot.model.errors import ForbiddenError, QuotaError, StoreError
+from entrepot.model.errors import ForbiddenError, QuotaError, StoreError, StoreTimeoutError
 
 from .job import Job
 
@@ -36,7 +36,7 @@ class Access:
 
     def __init__(self) -> None:
         self.lost: StoreError | None = None
-        """Why the credentials are no longer good, or that the destination is full; the session stops with it."""
+        """Why nothing more can be done; the session stops with it."""
         self.held: list[tuple[Job, StoreError]] = []
         """Refused entries that wait for the verdict."""
         self._row = 0
