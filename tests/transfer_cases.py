@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from parts.fake_actions import run
 from parts.fake_rules import Action, Call
 from parts.fake_s3 import FakeS3, Request
+from parts.servers import AzureServer
 
 SRC, DST = "s3://src", "s3://dst"
 PART = 256 << 10
@@ -71,3 +74,21 @@ def settle(fake: FakeS3) -> None:
     end = time.monotonic() + 5.0
     while fake._open.sockets and time.monotonic() < end:
         time.sleep(0.005)
+
+
+def make_container(server: AzureServer, name: str) -> str:
+    """A new container; its name."""
+    from entrepot.model.location import parse_location
+    from entrepot.storage.azure.request import Requests
+    from entrepot.storage.azure.store import AzureStore
+
+    target = AzureStore.open(parse_location(f"az://{name}"), environ=server.env()).target
+    head = Requests(target).head(b"PUT", b"", (("restype", b"container"),), length=0)
+    parts = urlsplit(server.endpoint)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+    line, _, rest = head.partition(b"\r\n")
+    fields = (field.decode().partition(":") for field in rest.split(b"\r\n") if field)
+    connection.request("PUT", line.split()[1].decode(), headers={k: v.strip() for k, _, v in fields})
+    assert connection.getresponse().status == 201
+    connection.close()
+    return name
