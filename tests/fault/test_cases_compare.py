@@ -159,7 +159,7 @@ def test_case_28_what_a_filter_excludes_is_never_deleted(store: FakeS3, lab: Lab
     for key, data in old.items():
         store.put("dst", key, data)
     write_tree(tmp_path / "out", old)
-    left = {b"keep.txt": b"k", **{key: b"old" for key in (b"skip.log", b"only.log", b"d/y.log")}}
+    left = {b"keep.txt": b"k", **dict.fromkeys((b"skip.log", b"only.log", b"d/y.log"), b"old")}
     for destination in (DST, str(tmp_path / "out")):
         words = (tmp_path / "in", destination, *DELETE, "--exclude", "*.log")
         lab.sync(*words, "--dry-run", server=store, copied=1, deleted=1)

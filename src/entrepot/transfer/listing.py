@@ -140,11 +140,10 @@ class LaneFeed:
             if self._token or self._floor:
                 self._begin_again(rows)
                 return
-            else:
-                self._held = page
-                self._awaiting = True
-                self._lane.submit(List(b"", b"", self._columns, self._learned_start, limit=1))
-                return
+            self._held = page
+            self._awaiting = True
+            self._lane.submit(List(b"", b"", self._columns, self._learned_start, limit=1))
+            return
         if rows:
             self._last = rows[-1][0]
             if self._floor and rows[0][0] <= self._floor:

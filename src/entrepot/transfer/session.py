@@ -76,6 +76,7 @@ class TransferSession:
         finish: Callable[[bool], None],
         segments: Callable[[Shard], Segment] | None,
         verifies: bool,
+        notes: Callable[[], list[str]] = list,
         bandwidth: Callable[[], int] | None = None,
     ) -> None:
         self.source, self.destination = source, destination
@@ -95,6 +96,8 @@ class TransferSession:
         self._tracks: dict[str, Track] = {}
         self._make_mover = mover
         self._verifies = verifies
+        self._notes = notes
+        """What a person should know of the destination, each said once."""
         self._bandwidth = bandwidth
         """Bytes/s that this process may use now (0 = no limit); None when that never changes."""
         self._limited_to = -1
@@ -297,6 +300,8 @@ class TransferSession:
             if over:
                 del self._deletes[shard_id]
                 ended.append(shard_id)
+        if said:
+            said[0].warnings += self._notes()
         return said, ended
 
     def _end(self, shard_id: int, scan: Scan) -> None:

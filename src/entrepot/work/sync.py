@@ -215,9 +215,17 @@ def join(
 ) -> TransferSession:
     """A session between two opened ends; of ``keys`` only when they are given."""
     staging = _open_staging(destination, options, env)
+    told = False
 
     def mover(recall: Recall) -> Mover:
         return _mover(source, destination, staging, recall, options, env)
+
+    def notes() -> list[str]:
+        nonlocal told
+        if staging is None or told or not staging.warnings:
+            return []
+        told = True
+        return [f"{destination.store.location}: attributes (owner, mode or extended ones) could not all be set"]
 
     def finish(keep: bool) -> None:
         if staging is not None:
@@ -237,6 +245,7 @@ def join(
         finish=finish,
         segments=_segments(options, env, verifies),
         verifies=verifies,
+        notes=notes,
         bandwidth=(lambda: _bandwidth_share(options, env)) if options.bandwidth_windows else None,
     )
 
