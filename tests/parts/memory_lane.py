@@ -117,6 +117,9 @@ class MemoryLane:
     def info(self, op: base.Op) -> Info:
         return self._info(op.key)
 
+    def recycle(self, body: base.Buffer) -> None:
+        """Nothing is kept."""
+
     def stamp(self, op: base.Op) -> int:
         return self.objects[op.key][1]
 

@@ -356,6 +356,10 @@ class Lane(Protocol):
         """Read the reply headers of a finished Get or Head."""
         ...
 
+    def recycle(self, body: Buffer) -> None:
+        """The body of a finished Get is not needed any more: its memory may serve the next one."""
+        ...
+
     def stamp(self, op: Op) -> int:
         """The mtime (ns) that a copy of a finished Get should carry: the original file's if kept, else the object's."""
         ...

@@ -67,13 +67,13 @@ def wants_changed(mode: Compare, way: Way) -> bool:
 def comparer(mode: Compare, way: Way, clock: Clock, *, md5_etags: bool = False) -> Comparer:
     """The comparison for one pair of sides. ``md5_etags``: both stores' plain etags are proven MD5 sums."""
     if mode == "always":
-        return lambda source, there: (source, [])
+        return _always
     if mode == "missing":
         return lambda source, there: ([r for r in source if r[0] not in there], [])
     if mode == "size":
         return _size
     if mode == "newer":
-        return lambda source, there: _newer(source, there)
+        return _newer
     if mode == "checksum":
         return _doubt_same_size
     if way == "store" and mode in ("auto", "etag"):
@@ -85,6 +85,10 @@ def comparer(mode: Compare, way: Way, clock: Clock, *, md5_etags: bool = False) 
     if mode == "auto" and way == "download":
         return lambda source, there: _downloaded(source, there, clock.offset_ns)
     return _doubt_same_size
+
+
+def _always(source: list[Row], _there: dict[bytes, Row]) -> Verdict:
+    return source, []
 
 
 def _size(source: list[Row], there: dict[bytes, Row]) -> Verdict:

@@ -180,7 +180,7 @@ def _name(store: Store) -> str:
     return f"{place}|{os.fsdecode(prefix)}"
 
 
-def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
+def plan(spec: TaskSpec, processes: int, _env: WorkEnvironment) -> list[bytes]:
     """Keys at which to cut the task's first shards, so that every process has work from the start."""
     source = parse_location(spec.source)
     options = SyncOptions.from_json(spec.options)

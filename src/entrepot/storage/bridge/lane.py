@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from entrepot.model.entry import Info
 from entrepot.model.errors import InternalError, StoreError, StoreTimeoutError
 from entrepot.storage.base import (
+    Buffer,
     CompleteUpload,
     CreateUpload,
     Delete,
@@ -109,6 +110,9 @@ class BridgeLane:
     def hungry(self) -> bool:
         """True while a thread is free."""
         return not self._closed and self._busy + len(self._queue) < self._limit and self._waiting <= self._limit
+
+    def recycle(self, body: Buffer) -> None:
+        """See ``storage.base.Lane``; bodies here come from the libraries."""
 
     def stamp(self, op: Op) -> int:
         """See ``storage.base.Lane``."""

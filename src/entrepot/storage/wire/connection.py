@@ -43,8 +43,8 @@ class Connection:
 
     __slots__ = (
         "_channel", "_plain_fd", "_send_many", "address", "answered", "cost", "fd", "incoming", "lane", "mark",
-        "mark_at", "moved", "op", "outbox", "paused", "progress", "ready", "recv_body", "recv_into", "send", "served", "since",
-        "sock", "turn",
+        "mark_at", "moved", "op", "outbox", "paused", "progress", "ready", "recv_body", "recv_into", "send",
+        "served", "since", "sock", "turn",
     )  # fmt: skip
 
     def __init__(self, lane: HttpLane, address: Address) -> None:
@@ -292,7 +292,7 @@ class Connection:
         incoming = self.incoming
         if incoming is None:
             assert self.turn is not None
-            incoming = self.incoming = Incoming(self._open_body, bodyless=self.turn.bodyless)
+            incoming = self.incoming = Incoming(self._open_body, bodyless=self.turn.bodyless, make_body=lane.spare.take)
             self.answered = True
             self.mark, self.mark_at = self.moved, lane.reactor.now
         try:

@@ -21,10 +21,25 @@ HEAD_PIECE = 4096
 class Incoming:
     """Reads one reply. ``feed`` until it says True; then ``head`` and ``body`` are there."""
 
-    __slots__ = ("_chunks", "_got", "_left", "_open", "_raw", "body", "bodyless", "extra", "head", "intake")
+    __slots__ = (
+        "_chunks",
+        "_got",
+        "_left",
+        "_make_body",
+        "_open",
+        "_raw",
+        "body",
+        "bodyless",
+        "extra",
+        "head",
+        "intake",
+    )
 
-    def __init__(self, open_body: OpenBody, *, bodyless: bool) -> None:
+    def __init__(
+        self, open_body: OpenBody, *, bodyless: bool, make_body: Callable[[int], bytearray] = bytearray
+    ) -> None:
         self._open = open_body
+        self._make_body = make_body
         self._raw = bytearray()
         self._chunks: Chunks | None = None
         self._left = 0
@@ -94,7 +109,7 @@ class Incoming:
             if self.intake is None:
                 if head.length > COLLECT_MAX:
                     raise too_large("reply", head.length)
-                self.body = bytearray(head.length)
+                self.body = self._make_body(head.length)
         rest = memoryview(bytes(self._raw))
         self._raw.clear()
         return self._take(rest)

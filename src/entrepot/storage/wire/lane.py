@@ -22,6 +22,7 @@ from .pace import Pace
 from .reactor import Reactor
 from .resolve import Lookup, system_lookup
 from .retry import Retries
+from .spare import Spare
 from .supply import Supply
 
 TICK = 0.1
@@ -58,6 +59,7 @@ class HttpLane:
         self.pace = Pace(options)
         self.supply = Supply(self, dialect.endpoint, random, lookup)
         self.buffer = bytearray(BUFFER)
+        self.spare = Spare()
         """Replies arrive here; what should outlive the handler is copied out."""
         self.view = memoryview(self.buffer)
         self.moved = 0
@@ -111,6 +113,10 @@ class HttpLane:
     def stamp(self, op: Op) -> int:
         """See ``storage.base.Lane``."""
         return self.dialect.stamp(op)
+
+    def recycle(self, body: Buffer) -> None:
+        """See ``storage.base.Lane``."""
+        self.spare.give(body)
 
     def requests(self) -> dict[str, int]:
         """Requests sent so far by verb."""

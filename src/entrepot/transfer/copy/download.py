@@ -13,6 +13,7 @@ from entrepot.model.errors import ChangedError, NameNotPossibleError, StoreError
 from entrepot.model.options import SyncOptions
 from entrepot.model.shard import Partial
 from entrepot.storage.base import Get, Head, Lane, Op
+from entrepot.storage.crc32c import crc32c
 from entrepot.storage.posix.faults import write_error
 from entrepot.storage.posix.names import to_path
 from entrepot.storage.posix.staging import Staged, Staging
@@ -43,6 +44,22 @@ class StagedSink:
                 done += os.pwrite(self._fd, piece[done:], offset + done)
         except OSError as error:
             raise write_error(error, self._key) from None
+
+
+class CrcSink(StagedSink):
+    """A staged sink that folds one part, from ``start`` on, into its CRC-32C; a part begun again starts anew."""
+
+    __slots__ = ("_start", "crc")
+
+    def __init__(self, staged: Staged, key: bytes, start: int) -> None:
+        super().__init__(staged, key)
+        self._start = start
+        self.crc = 0
+
+    def write(self, offset: int, piece: memoryview) -> None:
+        """Write, and fold while the piece is in the cache."""
+        super().write(offset, piece)
+        self.crc = crc32c(piece, 0 if offset == self._start else self.crc)
 
 
 class DownloadMover(LaneMover):
@@ -238,9 +255,15 @@ class DownloadParted(Parted):
             offset=offset,
             length=length,
             if_match=self._info.etag,
-            sink=StagedSink(self._staged, self.job.key),
+            sink=self._sink(offset),
             verify=self._mover.verify,
         )
+
+    def _sink(self, offset: int) -> StagedSink:
+        assert self._staged is not None
+        if self._digest is not None and self._digest.by_parts:
+            return CrcSink(self._staged, self.job.key, offset)
+        return StagedSink(self._staged, self.job.key)
 
     def _written(self, op: Get) -> None:
         number: int = op.job
@@ -248,6 +271,8 @@ class DownloadParted(Parted):
             self.missing.append(number)
         else:
             self._gaps.discard(number)
+            if self._digest is not None and isinstance(op.sink, CrcSink):
+                self._digest.part(number, op.sink.crc)
             self._eat()
             if self._mover.clock() - self._saved > SAVE_EVERY:
                 self._save()
@@ -259,8 +284,9 @@ class DownloadParted(Parted):
             if self.job.batch.dropped:
                 self._mover.staging.discard(self._staged)
             else:
+                spans = [self.span(number) for number in range(1, self.count + 1)]
                 if self._digest is not None:
-                    self.job.proof = self._digest.check(self.job.key)
+                    self.job.proof = self._digest.check(self.job.key, self._staged.fd, spans)
                 self._mover.staging.commit(self._staged, self.job.key, self._mover.mtime(self._info))
         except StoreError as error:
             self.fail(error)

@@ -162,6 +162,9 @@ class ThroughParted(UploadParted):
 
     def _written(self, op: PutPart) -> None:
         self._mover.held -= self.span(op.number)[1]
+        if op.error is None and isinstance(op.body, bytearray):
+            body, op.body = op.body, b""
+            self._mover.lane.recycle(body)
         self.part_stored(op.number, op.part, op.error)
         self._mover.work()
 
