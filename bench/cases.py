@@ -65,7 +65,8 @@ _ENDS = {"up": ("fs", "s3"), "down": ("s3", "fs"), "copy": ("s3", "s3"), "throug
 def _small(server: str, faster: float) -> list[Case]:
     cases = []
     for verb, (source, target) in _ENDS.items():
-        bars = (_at_most("cpu", 0.2 if verb == "copy" else 0.4), _at_least("wall", faster))
+        cpu = (_at_most("cpu", 0.2 if verb == "copy" else 0.4),) if server != "tls" else ()
+        bars = (*cpu, _at_least("wall", faster))
         name = f"small-{verb}@{server}"
         cases.append(Case(name, verb, server, source, target, "small", bars, pinned=server != "seaweed"))
     return cases
@@ -75,6 +76,8 @@ def _large(server: str) -> list[Case]:
     cases = []
     for verb in ("up", "down", "through"):
         bars = (_at_least("wall", 1.0 if verb == "down" else 1.5), _at_most("cpu", 1.0))
+        if server == "tls":
+            bars = (_at_least("wall", 1.0),)
         name = f"large-{verb}@{server}"
         cases.append(Case(name, f"large-{verb}", server, *_ENDS[verb], "large", bars))
     return cases
@@ -125,7 +128,7 @@ def all_cases() -> list[Case]:
         *_large("lows3"),
         Case("start", "start", "lows3", "fs", "s3", "ten", (_at_most("first_put", 0.4),)),
         *_large("checksums"),
-        *_small("tls", 2.0),
+        *_small("tls", 1.0),
         *_large("tls"),
         *_small("seaweed", 1.3),
         *_noop(),

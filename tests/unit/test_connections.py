@@ -101,9 +101,7 @@ def test_every_flipped_bit_of_a_secret_is_noticed(store: ConnectionStore) -> Non
     head, body = sealed.rsplit(":", 1)
     for place in range(0, len(body) - 2, 3):
         other = "A" if body[place] != "A" else "B"
-        original["connections"]["lab"]["secrets"]["secret_key"] = (
-            f"{head}:{body[:place]}{other}{body[place + 1 :]}"
-        )
+        original["connections"]["lab"]["secrets"]["secret_key"] = f"{head}:{body[:place]}{other}{body[place + 1 :]}"
         Path(store.path).write_text(json.dumps(original))
         with pytest.raises(UsageError):
             store.get("lab")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from entrepot.model.errors import UsageError
 from entrepot.transfer.filters import Filter
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from entrepot.model.entry import Page, Problem
 from entrepot.model.errors import StoreTimeoutError
 from entrepot.model.shard import Shard
@@ -11,8 +16,6 @@ from entrepot.transfer.filters import Filter
 from entrepot.transfer.job import Batch, Job
 from entrepot.transfer.listing import LaneFeed, PageFeed
 from entrepot.transfer.scan import Rules, Scan
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from parts.memory_lane import MemoryLane
 
 KEYS = st.binary(min_size=1, max_size=4)
@@ -85,7 +88,7 @@ def test_cut_ranges_do_what_the_whole_does(mine: dict, theirs: dict, cuts: list[
     edges = [b"", *sorted(set(cuts)), None]
     doomed: list[bytes] = []
     totals = Totals()
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         bench = Bench(lane(mine, pages), lane(theirs, pages), shard(low or b"", high))
         scan = bench.merge()
         bench.settle()

@@ -33,7 +33,8 @@ _HELP = """Count entries and bytes below PLACE.
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the last is the total.")
 def command(place: str, depth: int, exact: bool, as_json: bool) -> int:
     """Count."""
-    for path, entries, size in usage(look_at(place).rows(), depth):
+    look = look_at(place)
+    for path, entries, size in usage(look.rows(), depth) if depth else [(b"", *look.totals())]:
         if as_json:
             named = key_json(path, "path") if path else {"total": True}
             out_json({**named, "entries": entries, "bytes": size})
@@ -53,9 +54,6 @@ def usage(pieces: Iterator[list[Row]], depth: int) -> Iterator[Sum]:
     path: list[bytes] = []
     for rows in pieces:
         total += len(rows)
-        if not depth:
-            size += sum([row[2] for row in rows])
-            continue
         for key, _, length in rows:
             size += length
             parts = key.split(b"/", depth)[:depth]

@@ -36,6 +36,10 @@ class Look(Protocol):
         """Every entry below, sorted, in pieces."""
         ...
 
+    def totals(self) -> tuple[int, int]:
+        """(entries, bytes) below."""
+        ...
+
 
 def look_at(text: str) -> Look:
     """Open a place for reading. Raises PlaceError when nothing is there."""
@@ -56,7 +60,23 @@ def _local(location: Location, text: str) -> Look:
     return _One((os.path.basename(path), found.st_mtime_ns, found.st_size))
 
 
-class _One:
+class _Counted:
+    """Counts by going through all rows."""
+
+    def rows(self) -> Iterator[list[Row]]:
+        """See ``Look``."""
+        raise NotImplementedError
+
+    def totals(self) -> tuple[int, int]:
+        """See ``Look``."""
+        entries = size = 0
+        for rows in self.rows():
+            entries += len(rows)
+            size += sum([row[2] for row in rows])
+        return entries, size
+
+
+class _One(_Counted):
     """A place that is one entry."""
 
     def __init__(self, row: Row) -> None:
@@ -69,7 +89,7 @@ class _One:
         yield [self._row]
 
 
-class _Directory:
+class _Directory(_Counted):
     def __init__(self, path: bytes) -> None:
         self._path = path
 
@@ -110,7 +130,7 @@ def _sort_in(entry: os.DirEntry[bytes], level: Level) -> None:
         pass
 
 
-class _Remote:
+class _Remote(_Counted):
     """A store. What was typed may be a prefix, a single object, or nothing."""
 
     def __init__(self, location: Location, text: str) -> None:
@@ -136,6 +156,19 @@ class _Remote:
                 yield page.rows
         if empty:
             yield from self._instead()
+
+    def totals(self) -> tuple[int, int]:
+        """By many listing chains at once where the store is far: order does not matter here."""
+        from entrepot.transfer.survey import survey
+
+        counts = [0, 0]
+
+        def take(rows: list[Row]) -> None:
+            counts[0] += len(rows)
+            counts[1] += sum([row[2] for row in rows])
+
+        survey(self._store, take)
+        return (counts[0], counts[1]) if counts[0] else super().totals()
 
     def _instead(self) -> Iterator[list[Row]]:
         """Nothing below the prefix: the object of that name, or a clear word."""

@@ -54,9 +54,7 @@ def connection_for(location: Location, environ: Mapping[str, str] | None = None)
     )
     if bool(access) != bool(secret):
         found, lacking = ("access key", "secret key") if access else ("secret key", "access key")
-        raise UsageError(
-            f"{location}: the environment has the {found} but no {lacking}", hint=missing_hint(connection)
-        )
+        raise UsageError(f"{location}: the environment has the {found} but no {lacking}", hint=missing_hint(connection))
     if not access and not connection.profile and not anonymous:
         raise PlaceError(f"{location}: no credentials", hint=missing_hint(connection))
     return connection

@@ -128,9 +128,7 @@ _CODES = _rules(
         "XMinioStorageFull StorageFull InsufficientStorage TooManyBuckets UserQuotaExceeded": _Rule(
             QuotaError, "no space or quota left", "free space or raise the quota, then run again"
         ),
-        "EntityTooLarge EntityTooSmall MaxMessageLengthExceeded": _Rule(
-            FormatError, "the store refuses this size"
-        ),
+        "EntityTooLarge EntityTooSmall MaxMessageLengthExceeded": _Rule(FormatError, "the store refuses this size"),
         "MetadataTooLarge InvalidTag InvalidStorageClass UnsupportedHeader": _Rule(
             FormatError, "the store refuses the metadata", "leave it out with --preserve mtime"
         ),

@@ -237,13 +237,14 @@ class Uploads:
         crcs = all(part.crc32c is not None for part in op.parts)
         # An older object of the same size may stand there: where ours would have a checksum, only that decides.
         ours_has_crc = crcs and op.upload_id in self._with_crc
+        proven = self._prover.large_md5 is True
         if info.size != size:
             raise refusal
         if info.etag == _composite(op):
             op.proof = "etag"
         elif crcs and info.crc32c is not None and info.crc32c == _whole_crc(op):
             op.proof = "crc32c"
-        elif note.lost and not ours_has_crc and self._prover.large_md5 is not True and info.etag.endswith(b"-%d" % len(op.parts)):
+        elif note.lost and not ours_has_crc and not proven and info.etag.endswith(b"-%d" % len(op.parts)):
             op.proof = "size"
         else:
             raise refusal
