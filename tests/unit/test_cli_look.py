@@ -19,10 +19,13 @@ from entrepot.cli.du import usage
 from entrepot.model.entry import Info, Page, Row
 from entrepot.model.errors import ForbiddenError, NotFoundError
 from entrepot.model.location import Location
+from entrepot.storage.base import Capabilities
 
 
 class FakeStore:
     """A store over a dict of keys; remembers how far its listings were read."""
+
+    caps = Capabilities(start_after=False)
 
     def __init__(self, location: Location, objects: dict[bytes, int], page: int = 2) -> None:
         self.location = location
