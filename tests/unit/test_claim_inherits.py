@@ -21,13 +21,16 @@ OTHER = SyncOptions(part_size=9 << 20)
 @pytest.mark.parametrize(
     ("place", "source", "found"),
     [
-        ("store|d/", "here|", (b"e/f", 5)),
-        ("store|d/e/", "here|", (b"f", 0)),
-        ("store|d/", "there|", (b"e/f", 0)),
-        ("store|x/", "here|", None),
-        ("other|d/", "here|", None),
+        ("store|d/", "here|/h/", (b"e/f", 5)),
+        ("store|d/e/", "here|/h/", (b"f", 0)),
+        ("store|d/e/", "here|/h/e/", (b"f", 5)),
+        ("store|d/e/", "here|/h/x/", (b"f", 0)),
+        ("store|", "here|/", (b"d/e/f", 0)),
+        ("store|d/", "there|/h/", (b"e/f", 0)),
+        ("store|x/", "here|/h/", None),
+        ("other|d/", "here|/h/", None),
     ],
-    ids=["same", "below", "another source", "beside", "another store"],
+    ids=["same", "below", "both below", "below, elsewhere", "above", "another source", "beside", "another store"],
 )
 def test_inheritance(
     tmp_path: Path,
@@ -38,7 +41,7 @@ def test_inheritance(
 ) -> None:
     ledger = open_ledger(str(tmp_path / "ledger.db"))
     spec = TaskSpec("sync", "s", "d", OPTIONS.to_json())
-    dead = claiming.claim(ledger, spec, PreflightResult("here|", "store|d/"), OPTIONS, [])
+    dead = claiming.claim(ledger, spec, PreflightResult("here|/h/", "store|d/"), OPTIONS, [])
     DirectPort(ledger, dead.task_id, "r").save_partial(Partial(b"e/f", 10, 7, 5, upload_id="u", started=1.0))
     monkeypatch.setattr(claiming, "is_running", lambda task: False)
     new = claiming.claim(ledger, spec, PreflightResult(source, place), OTHER, [])
@@ -54,8 +57,8 @@ def test_inheritance(
 def test_a_live_task_keeps_what_is_its_own(tmp_path: Path) -> None:
     ledger = open_ledger(str(tmp_path / "ledger.db"))
     spec = TaskSpec("sync", "s", "d", OPTIONS.to_json())
-    live = claiming.claim(ledger, spec, PreflightResult("here|", "store|d/"), OPTIONS, [])
+    live = claiming.claim(ledger, spec, PreflightResult("here|/h/", "store|d/"), OPTIONS, [])
     DirectPort(ledger, live.task_id, "r").save_partial(Partial(b"f", 10, 7, 5, upload_id="u", started=1.0))
-    claiming.claim(ledger, spec, PreflightResult("here|", "store|elsewhere/"), OTHER, [])
+    claiming.claim(ledger, spec, PreflightResult("here|/h/", "store|elsewhere/"), OTHER, [])
     assert len(DirectPort(ledger, live.task_id, "r").partials(b"", None)) == 1
     ledger.close()

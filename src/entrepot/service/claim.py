@@ -124,9 +124,25 @@ def _inherit(connection: Connection, task_id: str) -> tuple[str, ...]:
             whole = lead + key
             return whole[len(cut) :] if whole.startswith(cut) else None
 
-        same = _base(other.source[1]) == _base(task.source[1]) and other.source[0] == task.source[0]
+        same = other.source == task.source if lead == cut else _parallel(other, task)
         journal.adopt_partials(connection, task_id, other.id, rename, fits=same)
     return tuple(other.id for other in dead if _base(other.destination[1]) == _base(task.destination[1]))
+
+
+def _parallel(one: tasks.Task, other: tasks.Task) -> bool:
+    """Whether two tasks with different destinations bring each common key from the same source entry."""
+    if one.source[0] != other.source[0] or not all(task.source[1].endswith(b"/") for task in (one, other)):
+        return False
+    return _tail(one.destination[1], other.destination[1]) == _tail(one.source[1], other.source[1])
+
+
+def _tail(one: bytes, other: bytes) -> tuple[bytes, bytes] | None:
+    """What one place has beyond the other: (beyond other, beyond one); None when neither holds the other."""
+    if one.startswith(other):
+        return one[len(other) :], b""
+    if other.startswith(one):
+        return b"", other[len(one) :]
+    return None
 
 
 def _base(prefix: bytes) -> bytes:
