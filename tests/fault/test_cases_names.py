@@ -96,7 +96,7 @@ def test_case_16_both_compositions_are_kept_on_exact_targets(store: FakeS3, lab:
 
 
 @pytest.mark.parametrize("source", ["store", "files"])
-def test_case_16_17_collisions_on_a_folding_target(store: FakeS3, lab: Lab, tmp_path: Path, source: str) -> None:
+def test_case_16_and_17_collisions_on_a_folding_target(store: FakeS3, lab: Lab, tmp_path: Path, source: str) -> None:
     """The first that arrives wins; the others FAIL with class ``name`` and leave it alone, in every further run.
 
     Files are copied in key order, one after the other; from a store, one connection makes the order certain.
@@ -215,7 +215,7 @@ def test_case_20_odd_segments_between_stores_are_exact(store: FakeS3, lab: Lab) 
     lab.sync(SRC, DST, *DELETE, server=store, equal=len(wanted))
 
 
-def test_case_20_21_keys_that_are_no_paths_fail_by_name(store: FakeS3, lab: Lab, tmp_path: Path) -> None:
+def test_case_20_and_21_keys_that_are_no_paths_fail_by_name(store: FakeS3, lab: Lab, tmp_path: Path) -> None:
     good = fill(store, b"a/b", b"x", b"d/e", b"C:\\evil", b"c:")
     fill(store, *NO_PATHS, b".entrepot-x/y")
     root = tmp_path / "deep" / "out"
@@ -227,7 +227,7 @@ def test_case_20_21_keys_that_are_no_paths_fail_by_name(store: FakeS3, lab: Lab,
     lab.sync(SRC, root, *DELETE, equal=len(good), **how)
 
 
-def test_case_20_21_keys_that_are_no_paths_travel_escaped(store: FakeS3, lab: Lab, tmp_path: Path) -> None:
+def test_case_20_and_21_keys_that_are_no_paths_travel_escaped(store: FakeS3, lab: Lab, tmp_path: Path) -> None:
     keys = [key for key in NO_PATHS if key != b".."]  # a file, and a directory in "../../evil": see case 23
     wanted = fill(store, *keys, b"q/..", b"a/b", b"x", b"%2Fx", b"d%2F", b".entrepot-x/y", b"%!caf%E9")
     root = tmp_path / "deep" / "out"
