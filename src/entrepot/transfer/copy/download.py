@@ -180,11 +180,10 @@ class DownloadParted(Parted):
         """Parts from the first on that are all there."""
         self._gaps: set[int] = set()
         self._saved = 0.0
-        self.flying += 1
-        mover.lane.submit(Head(job.key, self._headed))
+        self.ask(mover.lane, Head(job.key, self._headed))
 
     def _headed(self, op: Head) -> None:
-        self.flying -= 1
+        self.answered()
         if op.error is not None or op.info is None:
             self.fail(as_vanished(op.error) or StoreError("no answer", subject=repr(self.job.key)))
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from entrepot.model.errors import ChangedError, CorruptError, FormatError, NotFoundError, StoreError
 from entrepot.model.shard import LedgerPort, Partial
@@ -24,6 +25,13 @@ from entrepot.storage.base import (
 from entrepot.transfer.job import Job
 
 MIB = 1 << 20
+NEAR = 0.008
+"""Seconds for a first small answer, up to which a store counts as near."""
+
+PARTS_NEAR = 2
+"""Parts of one object in flight at a near store: few, so that their bytes are still in the processor's cache (and in
+short socket buffers) when they are passed on; measured a fifth cheaper than 16."""
+
 PARTS_IN_FLIGHT = 16
 """Parts of one object in flight at once."""
 
@@ -68,12 +76,28 @@ class Parted:
         self.stopping = ""
         self.flying = 0
         self.missing: list[int] = list(range(self.count, 0, -1))
+        self.width = PARTS_IN_FLIGHT
+        """Parts in flight at once."""
+        self._asked_at = 0.0
         self.ready = False
         self.over = False
         self.kept = False
         """True when a pause left it in the journal: neither copied nor failed."""
         self.error: StoreError | None = None
         self._ends = ends
+
+    def ask(self, lane: Lane, op: Op) -> None:
+        """Send the first small request: its answer tells how far the store is."""
+        self.flying += 1
+        self._asked_at = monotonic()
+        lane.submit(op)
+
+    def answered(self) -> bool:
+        """The first answer is here; True when the store is near."""
+        self.flying -= 1
+        near = monotonic() - self._asked_at <= NEAR
+        self.width = PARTS_NEAR if near else PARTS_IN_FLIGHT
+        return near
 
     def span(self, number: int) -> tuple[int, int]:
         """(offset, length) of a part."""
@@ -82,7 +106,7 @@ class Parted:
 
     def next_op(self) -> Op | None:
         """The operation for the next missing part, or None when none can begin now."""
-        if not self.ready or self.stopping or self.error or not self.missing or self.flying >= PARTS_IN_FLIGHT:
+        if not self.ready or self.stopping or self.error or not self.missing or self.flying >= self.width:
             return None
         number = self.missing.pop()
         self.flying += 1
@@ -192,8 +216,7 @@ class UploadParted(Parted):
             self.settle()
             return
         self._journal()
-        self.flying += 1
-        self.lane.submit(CreateUpload(self.job.key, self._created, meta=meta))
+        self.ask(self.lane, CreateUpload(self.job.key, self._created, meta=meta))
 
     def _journal(self) -> None:
         self.port.save_partial(
@@ -208,7 +231,7 @@ class UploadParted(Parted):
         )
 
     def _created(self, op: CreateUpload) -> None:
-        self.flying -= 1
+        self.answered()
         if op.error is not None:
             self.error = op.error
         else:

@@ -15,6 +15,9 @@ from .mover import Journal, LaneMover, as_vanished, wrong_size
 from .parted import Ends, Parted, UploadParted, part_size_for
 from .upload import recall_upload
 
+HELD_NEAR = 16 << 20
+"""The same for large objects of a near store: what is held should not leave the processor's cache."""
+
 HELD_MAX = 48 << 20
 """Bytes read but not yet written, per process."""
 
@@ -110,11 +113,10 @@ class ThroughParted(UploadParted):
         self._mover = mover
         self._etag = b""
         self._crc: int | None = None
-        self.flying += 1
-        mover.lane.submit(Head(job.key, self._headed))
+        self.ask(mover.lane, Head(job.key, self._headed))
 
     def _headed(self, op: Head) -> None:
-        self.flying -= 1
+        self._mover.held_max = HELD_NEAR if self.answered() else HELD_MAX
         info = op.info
         if op.error is not None or info is None:
             self.fail(as_vanished(op.error) or StoreError("no answer", subject=repr(self.job.key)))
