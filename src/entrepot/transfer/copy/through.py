@@ -18,6 +18,9 @@ from .upload import recall_upload
 HELD_NEAR = 16 << 20
 """The same for large objects of a near store: what is held should not leave the processor's cache."""
 
+PAIRS_NEAR = 2
+"""Parts of one object on their way through at a near store: while one is written the next is read."""
+
 HELD_MAX = 48 << 20
 """Bytes read but not yet written, per process."""
 
@@ -116,7 +119,9 @@ class ThroughParted(UploadParted):
         self.ask(mover.lane, Head(job.key, self._headed))
 
     def _headed(self, op: Head) -> None:
-        self._mover.held_max = HELD_NEAR if self.answered() else HELD_MAX
+        near = self.answered()
+        self._mover.held_max = HELD_NEAR if near else HELD_MAX
+        self.width = PAIRS_NEAR if near else self.width
         info = op.info
         if op.error is not None or info is None:
             self.fail(as_vanished(op.error) or StoreError("no answer", subject=repr(self.job.key)))
