@@ -15,14 +15,14 @@ from .mover import Journal, LaneMover, as_vanished, wrong_size
 from .parted import Ends, Parted, UploadParted, part_size_for
 from .upload import recall_upload
 
+HELD_MAX = 48 << 20
+"""Bytes read but not yet written, per process."""
+
 HELD_NEAR = 16 << 20
 """The same for large objects of a near store: what is held should not leave the processor's cache."""
 
 PAIRS_NEAR = 2
 """Parts of one object on their way through at a near store: while one is written the next is read."""
-
-HELD_MAX = 48 << 20
-"""Bytes read but not yet written, per process."""
 
 
 class ThroughMover(LaneMover):
