@@ -134,7 +134,11 @@ def check_text(done: Result, error: str = "", hint: str = "") -> None:
     assert SECRET not in shown, "a secret was shown"
     assert "Traceback" not in shown, done.text
     assert "internal error" not in shown, done.text
-    complaints = re.findall(r"^entrepot: (?!warning:|scanning|copying|starting)(.*)$", done.err, re.MULTILINE)
+    complaints = re.findall(
+        r"^entrepot: (?!warning:|scanning|copying|starting|finishing: |deleting: |verifying: )(.*)$",
+        done.err,
+        re.MULTILINE,
+    )
     assert len(complaints) == (1 if done.code else 0), done.text
     if error:
         assert re.search(error, complaints[0]), f"no {error!r} in\n{done.text}"
