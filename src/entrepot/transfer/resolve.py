@@ -46,7 +46,7 @@ class Crc32cSink:
 
     def write(self, offset: int, piece: memoryview) -> None:
         """Take the next piece; a body begun again starts anew."""
-        self.value = crc32c(bytes(piece), 0 if offset == 0 else self.value)
+        self.value = crc32c(piece, 0 if offset == 0 else self.value)
 
 
 class _Look:
