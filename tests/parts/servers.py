@@ -113,7 +113,7 @@ def _rclone(directory: str, protocol: str, *options: str) -> tuple[Program, int,
     with open(settings, "w"):
         pass
     command = [rclone, "--config", settings, "serve", protocol, root, "--addr", f"127.0.0.1:{port}", *options]
-    command += ["--dir-cache-time", "0s", "--poll-interval", "0"]
+    command += ["--poll-interval", "0"]
     cache = os.path.join(directory, f"rclone-{protocol}-cache")
     program = Program([*command, "--cache-dir", cache], os.path.join(directory, f"rclone-{protocol}.log"))
     program.wait_for_port(port, 20, f"rclone serve {protocol}")
