@@ -38,6 +38,8 @@ class Provider:
     """Patterns that find the region in an endpoint host."""
     native: tuple[tuple[str, str], ...] = ()
     """(pattern, replacement): hosts of the provider's own API, to the S3 host of the same region."""
+    global_hosts: tuple[str, ...] = ()
+    """Endpoint hosts that name no region (acceleration, the first region of old)."""
     profile: dict[str, object] = field(default_factory=dict)
     """What differs from the defaults of :class:`Profile`."""
 
@@ -51,6 +53,7 @@ PROVIDERS: dict[str, Provider] = {
         region_in_host=(
             r"^s3[.-](?:fips\.|dualstack\.|fips\.dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com",
         ),
+        global_hosts=("s3.amazonaws.com", "s3-accelerate.amazonaws.com", "s3-accelerate.dualstack.amazonaws.com"),
         profile={"addressing": "virtual", "checksum": "crc32c"},
     ),
     # SenseCore AOSS: hosts aoss[-internal|-external].<region>.sensecoreapi-oss.cn, path style expected by
@@ -71,7 +74,8 @@ PROVIDERS: dict[str, Provider] = {
         endpoint="s3.oss-{region}.aliyuncs.com",
         domains=("aliyuncs.com",),
         region="cn-hangzhou",
-        region_in_host=(r"^(?:s3\.)?oss-([a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com$",),
+        region_in_host=(r"^(?:s3\.)?oss-(?!accelerate)([a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com$",),
+        global_hosts=("oss-accelerate.aliyuncs.com", "oss-accelerate-overseas.aliyuncs.com"),
         native=((r"^(oss-(?!accelerate)[a-z0-9-]+\.aliyuncs\.com)$", r"s3.\1"),),
         profile={
             "addressing": "virtual", "checksum": "", "content_md5_required": True, "put_conditional": False,
