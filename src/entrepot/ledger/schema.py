@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from entrepot.model.totals import FIELDS
 
-HEAD = "0001"
+from . import server_schema
+
+HEAD = "0002"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
 CHILDREN = ("shard", "failure", "failure_count", "doomed", "partial", "event", "runner_stats")
@@ -41,6 +43,7 @@ _TASK = f"""CREATE TABLE task (
     late_reports BIGINT DEFAULT '0' NOT NULL,
     destination_entries BIGINT DEFAULT '0' NOT NULL,
     {_COUNTS},
+    {server_schema.TASK_COLUMNS},
     CONSTRAINT task_pk PRIMARY KEY (id)
 )"""
 
@@ -143,6 +146,7 @@ NEW_FILE = (
     _EVENT,
     "CREATE INDEX event_by_task ON event (task_id, id)",
     _RUNNER_STATS,
+    *server_schema.TABLES,
     _VERSION,
     f"INSERT INTO alembic_version VALUES ('{HEAD}')",
 )

@@ -13,6 +13,7 @@ from entrepot.model.totals import FIELDS, Totals
 
 from . import events
 from .database import Connection, Row
+from .filing import COLUMNS, UNFILED, Filing, count, filing_of
 from .schema import CHILDREN
 
 ACTIVE = (TaskState.QUEUED, TaskState.SCANNING, TaskState.RUNNING)
@@ -26,12 +27,14 @@ _SECOND_LOOK = ("failed", "failed_bytes", "retries")
 _ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE)
 _ENDED = ", ".join(f"'{state}'" for state in sorted(END_STATES))
 
-_CREATE = """INSERT INTO task (
+_CREATE = f"""INSERT INTO task (
         id, kind, source, destination, source_place, source_prefix, destination_place, destination_prefix,
-        options, spec_hash, state, created, owner_host, owner_boot, owner_pid, owner_start, owner_seen
+        options, spec_hash, state, created, owner_host, owner_boot, owner_pid, owner_start, owner_seen,
+        {", ".join(COLUMNS)}
     ) VALUES (
         :id, :kind, :source, :destination, :source_place, :source_prefix, :destination_place, :destination_prefix,
-        :options, :spec_hash, :state, now(), :host, :boot, :pid, :start, CASE WHEN :pid <> 0 THEN now() END
+        :options, :spec_hash, :state, now(), :host, :boot, :pid, :start, CASE WHEN :pid <> 0 THEN now() END,
+        {", ".join(f":{name}" for name in COLUMNS)}
     )"""
 
 _TAKE_OVER = """UPDATE task SET resumed = resumed + 1, failed_before = failed, options = :options, stop = '',
@@ -46,7 +49,7 @@ _BEAT = "UPDATE task SET owner_seen = now() WHERE id = :id"
 _STOP = "SELECT stop FROM task WHERE id = :id"
 _ORDER_STOP = "UPDATE task SET stop = :stop WHERE id = :id AND stop <> 'cancel'"
 
-_STATE = "SELECT state, started FROM task WHERE id = :id FOR UPDATE"
+_STATE = "SELECT state, started, scope, family, type, parent FROM task WHERE id = :id FOR UPDATE"
 _MOVE = "UPDATE task SET state = :state, reason = :reason{times} WHERE id = :id"
 
 _SELECT = "SELECT task.*, now() - owner_seen AS owner_age FROM task"
@@ -71,7 +74,8 @@ _RECOUNT = f"""SELECT phase, {", ".join(f"sum({name}) AS {name}" for name in FIE
 
 _SHARD_COUNTS = "SELECT phase, state, count(*) AS shards FROM shard WHERE task_id = :id GROUP BY phase, state"
 
-_OLD = f"SELECT id FROM task WHERE state IN ({_ENDED}) AND finished < now() - :age LIMIT 1000"
+_OLD = f"""SELECT id, state, scope, family, type, parent FROM task
+    WHERE state IN ({_ENDED}) AND finished < now() - :age LIMIT 1000"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,6 +98,7 @@ class NewTask:
     source: Place = ("", b"")
     destination: Place = ("", b"")
     owner: Owner = field(default_factory=Owner)
+    filing: Filing = UNFILED
 
 
 @dataclass(slots=True)
@@ -118,6 +123,8 @@ class Task:
     late_reports: int
     destination_entries: int
     totals: Totals
+    filing: Filing = UNFILED
+    percent: int = 0
 
 
 def counted(kind: str, phase: str) -> Sequence[str]:
@@ -140,7 +147,8 @@ def create(connection: Connection, new: NewTask) -> None:
         "spec_hash": new.spec_hash,
         "state": TaskState.QUEUED.value,
     }
-    connection.change(_CREATE, {**values, **_owner_values(new.owner)})
+    connection.change(_CREATE, {**values, **_owner_values(new.owner), **new.filing.as_columns()})
+    count(connection, new.filing, TaskState.QUEUED, 1)
     events.append(connection, new.id, "state", TaskState.QUEUED.value)
 
 
@@ -191,6 +199,9 @@ def transition(connection: Connection, task_id: str, to: TaskState, reason: str 
     elif to is TaskState.SCANNING and row.started is None:
         times = ", started = now()"
     connection.change(_MOVE.format(times=times), {"id": task_id, "state": to.value, "reason": reason})
+    filing = Filing(scope=row.scope, family=row.family, type=row.type, parent=row.parent)
+    count(connection, filing, state, -1)
+    count(connection, filing, to, 1)
     events.append(connection, task_id, "state", f"{to} {reason}".strip())
     return True
 
@@ -223,6 +234,8 @@ def _task(row: Row) -> Task:
         late_reports=row.late_reports,
         destination_entries=row.destination_entries,
         totals=Totals(*[getattr(row, name) for name in FIELDS]),
+        filing=filing_of(row),
+        percent=row.percent,
     )
 
 
@@ -278,9 +291,27 @@ def forget_journals(connection: Connection, task_id: str) -> None:
 
 def prune(connection: Connection, older_than: float) -> int:
     """Forget tasks that ended more than ``older_than`` seconds ago, and everything of theirs."""
-    old = [{"id": row.id} for row in connection.execute(_OLD, {"age": older_than})]
-    if old:
-        for table in CHILDREN:
-            connection.executemany(f"DELETE FROM {table} WHERE task_id = :id", old)
-        connection.executemany("DELETE FROM task WHERE id = :id", old)
+    old = connection.execute(_OLD, {"age": older_than})
+    _remove(connection, old)
     return len(old)
+
+
+def remove(connection: Connection, task_id: str) -> None:
+    """Forget one ended task and everything of its own. Raises UsageError when it has not ended."""
+    row = connection.first("SELECT id, state, scope, family, type, parent FROM task WHERE id = :id", {"id": task_id})
+    if row is None:
+        raise UsageError(f"no task {task_id}", hint="entrepot task list shows what there is")
+    if row.state not in END_STATES:
+        raise UsageError(f"task {task_id} is {row.state}: only an ended one can be deleted", hint="cancel it first")
+    _remove(connection, [row])
+
+
+def _remove(connection: Connection, rows: Sequence[Row]) -> None:
+    ids = [{"id": row.id} for row in rows]
+    if not ids:
+        return
+    for table in CHILDREN:
+        connection.executemany(f"DELETE FROM {table} WHERE task_id = :id", ids)
+    connection.executemany("DELETE FROM task WHERE id = :id", ids)
+    for row in rows:
+        count(connection, Filing(scope=row.scope, family=row.family, type=row.type, parent=row.parent), row.state, -1)
