@@ -1,0 +1,1 @@
+"""The HTTP faces: they translate requests and answers, and decide nothing."""
