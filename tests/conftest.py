@@ -118,3 +118,9 @@ def bucket_name() -> str:
 def cli(tmp_path: Path) -> Cli:
     """The program with a state directory of its own; see ``parts.cli``."""
     return Cli(str(tmp_path / "entrepot-state"))
+
+
+@pytest.fixture
+def ledger_place(tmp_path: Path) -> str:
+    """Where a new ledger is to be opened."""
+    return str(tmp_path / "ledger.db")

@@ -15,6 +15,7 @@ from entrepot.ledger import dialect, migrations, schema
 from entrepot.ledger.database import LedgerError, open_ledger
 from entrepot.ledger.migrations.run import upgrade
 from entrepot.ledger.schema import HEAD
+from entrepot.ledger.sqlite import SqliteFile
 from entrepot.model.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def _shape(path):
 
 def test_a_new_file_has_the_schema_that_migrations_lead_to(tmp_path):
     open_ledger(str(tmp_path / "made.db")).close()
-    upgrade(f"sqlite:///{tmp_path}/migrated.db", "migrated")
+    upgrade(SqliteFile(str(tmp_path / "migrated.db")))
     made = _statements(tmp_path / "made.db")
     assert len(made) > 10
     assert made == _statements(tmp_path / "migrated.db")

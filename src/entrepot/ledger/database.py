@@ -2,180 +2,177 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
 
-from entrepot.model.errors import InternalError, UsageError
+from entrepot.model.errors import UsageError
 
-from . import dialect, schema
-from .dialect import SQLITE, Dialect
+from . import schema
+from .dialect import Database, LedgerError
+from .session import Connection, Row, Session
 
-Row = SimpleNamespace
-"""A row of an answer: its columns are attributes."""
+__all__ = ["Connection", "Ledger", "LedgerError", "Row", "SingleLedger", "open_ledger"]
 
-_NOTHING: Mapping[str, Any] = {}
+_T = TypeVar("_T")
 
-
-class LedgerError(InternalError):
-    """The ledger's database failed: locked for too long, disk full, damaged. No data is touched by it."""
-
-
-class Connection:
-    """Statements inside one transaction. How to write them is said in ``dialect``."""
-
-    def __init__(self, raw: sqlite3.Connection, kind: Dialect) -> None:
-        self._raw = raw
-        self._render = kind.render
-
-    def execute(self, sql: str, params: Mapping[str, Any] = _NOTHING) -> list[Row]:
-        """Run one statement; all rows that it answers."""
-        cursor = self._raw.execute(self._render(sql), params)
-        if cursor.description is None:
-            return []
-        names = [column[0] for column in cursor.description]
-        return [Row(**dict(zip(names, values, strict=True))) for values in cursor]
-
-    def first(self, sql: str, params: Mapping[str, Any] = _NOTHING) -> Row | None:
-        """The first row, if any."""
-        rows = self.execute(sql, params)
-        return rows[0] if rows else None
-
-    def value(self, sql: str, params: Mapping[str, Any] = _NOTHING) -> Any:
-        """The first column of the first row; None without rows."""
-        found = self._raw.execute(self._render(sql), params).fetchone()
-        return found[0] if found else None
-
-    def change(self, sql: str, params: Mapping[str, Any] = _NOTHING) -> int:
-        """Run a statement that changes rows; how many it changed."""
-        return self._raw.execute(self._render(sql), params).rowcount
-
-    def executemany(self, sql: str, params: Iterable[Mapping[str, Any]]) -> None:
-        """Run one statement that changes rows for each set of parameters."""
-        self._raw.executemany(self._render(sql), params)
+TRIES = 5
+"""How often ``Ledger.settle`` does a transaction that the database gave up for another one."""
 
 
 class Ledger:
-    """An open ledger. ``write`` and ``read`` give a connection inside one transaction; keep it short."""
+    """Gives connections inside one transaction; keep it short, and never begin one inside another."""
 
-    def __init__(self, raw: sqlite3.Connection, name: str, kind: Dialect = SQLITE) -> None:
-        self.name = name
-        self.dialect = kind
-        self._raw = raw
-        self._connection = Connection(raw, kind)
-        self._turn = threading.RLock()
+    def __init__(self, database: Database) -> None:
+        self.name = database.name
+        self._database = database
+        self._reading = database.begin_reading
+        self._writing = database.begin_writing
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> Transaction:
         """One transaction that changes things: all of it, durable, or nothing."""
-        with self._transaction(self.dialect.begin_writing) as connection:
-            yield connection
+        return Transaction(self, self._writing, True)
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One transaction that only looks."""
-        with self._transaction(self.dialect.begin_reading) as connection:
-            yield connection
+    def read(self) -> Transaction:
+        """One transaction that only looks: everything as it was at one moment."""
+        return Transaction(self, self._reading, False)
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
-        with self._turn:
+    def settle(self, work: Callable[[Connection], _T]) -> _T:
+        """``work`` in one writing transaction, done again when the database gave it up for another one."""
+        for _ in range(TRIES - 1):
             try:
-                self._raw.execute(begin)
-                try:
-                    yield self._connection
-                    self._raw.execute("COMMIT")
-                except BaseException:
-                    # Some failures (a full disk) end the transaction by themselves.
-                    if self._raw.in_transaction:
-                        self._raw.execute("ROLLBACK")
+                with self.write() as connection:
+                    return work(connection)
+            except LedgerError as error:
+                if not error.retryable:
                     raise
-            except sqlite3.Error as error:
-                raise _explain(self.name, error) from error
+        with self.write() as connection:
+            return work(connection)
+
+    def take(self, writing: bool) -> Session:
+        """A connection for one transaction."""
+        raise NotImplementedError
+
+    def give_back(self, session: Session, writing: bool) -> None:
+        """The transaction is over."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close the database."""
-        self._raw.close()
+        raise NotImplementedError
+
+
+class Transaction:
+    """``with`` this: commits at the end, rolls back when something is raised."""
+
+    __slots__ = ("_begin", "_ledger", "_session", "_writing")
+    _session: Session
+
+    def __init__(self, ledger: Ledger, begin: str, writing: bool) -> None:
+        self._ledger = ledger
+        self._begin = begin
+        self._writing = writing
+
+    def __enter__(self) -> Connection:
+        session = self._session = self._ledger.take(self._writing)
+        try:
+            return session.begin(self._begin)
+        except BaseException:
+            self._ledger.give_back(session, self._writing)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session = self._session
+        try:
+            if error is None:
+                session.commit()
+                return
+            session.rollback()
+            explained = session.explained(error)
+            if explained is not error:
+                raise explained from error
+        finally:
+            self._ledger.give_back(session, self._writing)
+
+
+class SingleLedger(Ledger):
+    """A ledger with one connection: transactions of several threads take turns."""
+
+    def __init__(self, database: Database, session: Session) -> None:
+        super().__init__(database)
+        self._session = session
+        self._turn = threading.RLock()
+
+    def take(self, writing: bool) -> Session:
+        """Wait for one's turn."""
+        self._turn.acquire()
+        return self._session
+
+    def give_back(self, session: Session, writing: bool) -> None:
+        """The next one's turn."""
+        self._turn.release()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._session.close()
 
 
 def open_ledger(place: str) -> Ledger:
-    """Open (or create) the ledger in a file, with its schema at the newest version."""
-    path = _file(place)
-    try:
-        ledger = Ledger(dialect.connect(path), path)
-    except sqlite3.Error as error:
-        raise _explain(path, error) from error
-    try:
-        _bring_up(ledger, path)
-    except BaseException:
-        ledger.close()
-        raise
-    return ledger
+    """Open (or create) the ledger in a file or a PostgreSQL database, with its schema at the newest version."""
+    database = find_database(place)
+    return SingleLedger(database, open_session(database))
 
 
-def _file(place: str) -> str:
-    path = place.removeprefix("sqlite:///")
-    if "://" in path:
+def find_database(place: str) -> Database:
+    """The database at a path or URL. Raises UsageError when there can be none."""
+    from .sqlite import SqliteFile
+
+    if "://" in place.removeprefix("sqlite:///"):
         raise UsageError(
-            f"the ledger {path.rpartition('@')[2]} cannot be opened: only SQLite files are served so far",
+            f"the ledger {place.rpartition('@')[2]} cannot be opened: only SQLite files are served so far",
             hint="choose a writable directory by ENTREPOT_STATE_DIR",
         )
-    folder = os.path.dirname(os.path.abspath(path))
+    return SqliteFile(place)
+
+
+def open_session(database: Database) -> Session:
+    """The first connection, with the schema brought to the newest version."""
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise UsageError(
-            f"the ledger {path} cannot be opened: {error.strerror}",
-            hint="choose a writable directory by ENTREPOT_STATE_DIR",
-        ) from error
-    return path
+        session = Session(database, database.connect(again=False))
+    except database.failures as error:
+        raise database.explain(error) from error
+    try:
+        _bring_up(SingleLedger(database, session), database)
+    except BaseException:
+        session.close()
+        raise
+    return session
 
 
-def _bring_up(ledger: Ledger, path: str) -> None:
+def _bring_up(ledger: Ledger, database: Database) -> None:
     with ledger.read() as connection:
-        stamp = _stamp(connection, ledger.dialect)
-    if stamp == schema.HEAD or (stamp is None and _create(ledger)):
+        stamp = _stamp(connection, database)
+    if stamp == schema.HEAD or (stamp is None and _create(ledger, database)):
         return
     # Takes longer to import than a small run takes altogether.
     from .migrations.run import upgrade
 
-    try:
-        upgrade(f"sqlite:///{os.path.abspath(path)}", ledger.name)
-    except sqlite3.Error as error:
-        raise _explain(ledger.name, error) from error
+    upgrade(database)
 
 
-def _stamp(connection: Connection, kind: Dialect) -> str | None:
+def _stamp(connection: Connection, database: Database) -> str | None:
     """The schema version in the database; None when it was never written."""
-    if not connection.value(kind.stamped):
+    if not connection.value(database.stamped):
         return None
     found = connection.value("SELECT version_num FROM alembic_version")
     return str(found) if found is not None else None
 
 
-def _create(ledger: Ledger) -> bool:
-    """Make all tables of a new file; False when there are some already that are not ours."""
+def _create(ledger: Ledger, database: Database) -> bool:
+    """Make all tables of a new database; False: the migrations have to."""
     with ledger.write() as connection:
-        if connection.value("SELECT count(*) FROM sqlite_master"):
-            # Perhaps another process was faster.
-            return _stamp(connection, ledger.dialect) == schema.HEAD
-        for statement in schema.NEW_FILE:
-            connection.change(statement)
-    return True
-
-
-def _explain(name: str, error: sqlite3.Error) -> LedgerError:
-    cause = str(error)
-    hint = "the work done so far is kept; run again when the cause is gone"
-    if "locked" in cause:
-        hint = "another process holds the ledger; wait for it or choose another ENTREPOT_STATE_DIR"
-    elif "malformed" in cause or "not a database" in cause:
-        hint = "move the file away and run again: the places are compared anew"
-    elif "full" in cause:
-        hint = "make room on its file system and run again"
-    return LedgerError(f"the ledger {name} failed: {cause}", hint=hint)
+        # Perhaps another process was faster.
+        return database.make(connection) or _stamp(connection, database) == schema.HEAD

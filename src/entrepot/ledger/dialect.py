@@ -1,30 +1,84 @@
-"""Everything that differs between SQLite and PostgreSQL: connecting, transactions, the clock, locking, parameters.
+"""What a statement of the ledger may say, and what a database must offer to understand it.
 
-The ledger's SQL is written once: ``:name`` for parameters, ``now()`` for Unix time by the clock of the database
-(the only clock that judges leases), ``FOR UPDATE`` where rows are read to be changed.
+The ledger's SQL is written once for SQLite and PostgreSQL:
+
+- ``:name`` for parameters, ``now()`` for Unix time by the clock of the database (the only clock that judges
+  leases), ``FOR UPDATE [SKIP LOCKED]`` where rows are read to be changed, ``ON CONFLICT`` for upserts.
+- Yes and no are numbers (BIGINT, 0 and 1). Text and bytes compare and sort byte by byte in both. ``LIKE`` tells
+  capital from small letters in both and needs an ``ESCAPE`` where it shall have one.
+- A parameter that may be NULL and stands alone needs its type: ``cast(:after AS TEXT) IS NULL``.
+- SQLite has one writer at a time. In PostgreSQL writers meet only at rows: what a transaction decides on must be
+  read ``FOR UPDATE``, and a decision on what is *not* there needs ``Connection.alone`` or a unique index.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
+
+from entrepot.model.errors import InternalError, UsageError
 
 BUSY_SECONDS = 30.0
+"""How long a transaction waits for another one that holds what it wants."""
 
 _NOW_SQLITE = "((julianday('now') - 2440587.5) * 86400.0)"
 _NOW_POSTGRESQL = "cast(extract(epoch from clock_timestamp()) as double precision)"
 
 
-@dataclass(slots=True, frozen=True)
-class Dialect:
-    """How one database wants it. ``stamped`` counts the tables that hold the schema's version (0 or 1)."""
+class LedgerError(InternalError):
+    """The ledger's database failed: locked for too long, disk full, damaged, gone. No data is touched by it.
 
-    render: Callable[[str], str]
+    ``retryable``: nothing of the transaction was kept, and the same one may succeed when it is done again.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable
+
+
+class Database(Protocol):
+    """One place where a ledger is kept, and how that kind of database wants it."""
+
+    name: str
+    """For messages: without password."""
+    failures: type[Exception]
+    """What its driver raises."""
+    one_writer: bool
+    """Whether writers have to come one after the other, whatever they change."""
     begin_reading: str
     begin_writing: str
     stamped: str
+    """Counts the tables that hold the schema's version (0 or 1)."""
+    alone: str
+    """Makes all transactions with the same ``:name`` come one after the other; empty: they do anyway."""
+
+    def render(self, sql: str) -> str:
+        """A statement as its driver takes it."""
+        ...
+
+    def connect(self, *, again: bool) -> Any:
+        """A new connection of its driver, outside any transaction; ``again``: it was there a moment ago."""
+        ...
+
+    def usable(self, raw: Any) -> bool:
+        """Whether the connection is still there, as far as is known."""
+        ...
+
+    def open_transaction(self, raw: Any) -> bool:
+        """Whether there is a transaction to end."""
+        ...
+
+    def explain(self, error: Exception) -> UsageError | LedgerError:
+        """What a failure means and what to do."""
+        ...
+
+    def make(self, connection: Any) -> bool:
+        """Make all tables of a new database quickly; False: leave it to the migrations."""
+        ...
+
+    def engine(self) -> Any:
+        """For the migrations: an engine of SQLAlchemy whose transactions keep all other upgrades out."""
+        ...
 
 
 @lru_cache(512)
@@ -39,26 +93,9 @@ def for_postgresql(sql: str) -> str:
     """A statement as psycopg takes it."""
     import re
 
-    named = re.sub(r"(?<!:):([a-z_][a-z_0-9]*)", r"%(\1)s", sql.replace("%", "%%"))
+    named = re.sub(r"('[^']*')|(?<!:):([a-z_][a-z_0-9]*)", _parameter, sql.replace("%", "%%"))
     return named.replace("now()", _NOW_POSTGRESQL)
 
 
-SQLITE = Dialect(
-    render=for_sqlite,
-    begin_reading="BEGIN",
-    # A transaction that turns from reading to writing half-way can deadlock with another process.
-    begin_writing="BEGIN IMMEDIATE",
-    stamped="SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
-)
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """One connection to a SQLite file: the ledger has one writer per process."""
-    raw = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
-    try:
-        raw.execute("PRAGMA journal_mode = WAL").close()
-        raw.execute("PRAGMA synchronous = FULL").close()
-    except BaseException:
-        raw.close()
-        raise
-    return raw
+def _parameter(found: Any) -> str:
+    return found[1] or f"%({found[2]})s"

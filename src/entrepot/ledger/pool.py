@@ -1,0 +1,86 @@
+"""The ledger for a process with many threads: each transaction borrows a connection that no one else has."""
+
+from __future__ import annotations
+
+import threading
+
+from .database import Ledger, find_database, open_session
+from .dialect import BUSY_SECONDS, LedgerError
+from .session import Session
+
+CONNECTIONS = 16
+"""The most connections at once to a database that is served."""
+
+
+class LedgerPool(Ledger):
+    """A ledger with many connections. In a SQLite file readers never wait for the writer; writers take turns.
+
+    Connections are made when they are needed and kept. There are never more than threads in a transaction, and with
+    PostgreSQL never more than ``connections``.
+    """
+
+    def __init__(self, place: str, *, connections: int = CONNECTIONS) -> None:
+        database = find_database(place)
+        super().__init__(database)
+        self._idle = [open_session(database)]
+        # Threads that wait in SQLite for its one writer sleep and poll; here they are woken.
+        self._writer = threading.Lock() if database.one_writer else None
+        self._places = None if database.one_writer else threading.BoundedSemaphore(connections)
+        self._closed = False
+
+    def ledger(self) -> Ledger:
+        """For code that wants a ledger of its own and closes it."""
+        return _Share(self)
+
+    def take(self, writing: bool) -> Session:
+        """A connection that is free, or a new one."""
+        if self._closed:
+            raise LedgerError(f"the ledger {self.name} is closed", hint="this process is about to end")
+        if writing and self._writer is not None:
+            self._writer.acquire()
+        elif self._places is not None and not self._places.acquire(timeout=BUSY_SECONDS):
+            raise LedgerError(
+                f"the ledger {self.name} is too busy: all connections are in use for {BUSY_SECONDS:.0f} s",
+                hint="try again later",
+                retryable=True,
+            )
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Session(self._database)
+
+    def give_back(self, session: Session, writing: bool) -> None:
+        """The transaction is over."""
+        if self._closed:
+            session.close()
+        else:
+            self._idle.append(session)
+        if writing and self._writer is not None:
+            self._writer.release()
+        elif self._places is not None:
+            self._places.release()
+
+    def close(self) -> None:
+        """Close all connections; one in use is closed when its transaction ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Share(Ledger):
+    """The pool as someone else's ledger: to close it closes nothing."""
+
+    def __init__(self, pool: LedgerPool) -> None:
+        super().__init__(pool._database)
+        self._pool = pool
+
+    def take(self, writing: bool) -> Session:
+        """A connection of the pool."""
+        return self._pool.take(writing)
+
+    def give_back(self, session: Session, writing: bool) -> None:
+        """Back to the pool."""
+        self._pool.give_back(session, writing)
+
+    def close(self) -> None:
+        """The pool stays open."""
