@@ -2,8 +2,15 @@
 
 EntrepotError
 ├── UsageError          wrong usage or settings                        exit 2
+│   ├── RequestError    one field of a request is wrong
+│   └── WrongState      not possible in the state that it is in
 ├── PlaceError          source or destination not found / not allowed  exit 3
 ├── GuardError          a guard refused (overlap, delete cap, …)       exit 4
+├── AuthenticationError nobody knows who is asking                     exit 3
+├── AccessError         the one who asks has no right to it            exit 3
+├── NoSuch              there is none of that name, or not for the one who asks
+├── Conflict            there is one of that name already, or it was asked for otherwise
+├── TooMany             a limit was reached; later it may work          (HTTP 429)
 ├── LeaseLost           the work now belongs to another runner
 ├── InternalError       a fault of Entrepot's own                      exit 5
 └── StoreError          a store or file system said no; has a FailureClass
@@ -58,6 +65,19 @@ class UsageError(EntrepotError):
     exit_code = 2
 
 
+class RequestError(UsageError):
+    """One field of a request is wrong (HTTP 400): nothing was touched."""
+
+    def __init__(self, field: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{field}: {message}" if field else message, hint=hint)
+        self.field = field
+        self.description = message
+
+
+class WrongState(UsageError):
+    """What was asked for does not go with the state that the object is in (HTTP 400, FAILED_PRECONDITION)."""
+
+
 class PlaceError(EntrepotError):
     """The source or destination does not exist or may not be used: nothing was touched."""
 
@@ -68,6 +88,42 @@ class GuardError(EntrepotError):
     """A guard refused the run (overlap, delete cap, unsafe path, another live run)."""
 
     exit_code = 4
+
+
+class AuthenticationError(EntrepotError):
+    """Credentials are missing, malformed, wrong or expired (HTTP 401)."""
+
+    exit_code = 3
+
+
+class AccessError(EntrepotError):
+    """The credentials are good, but give no right to this (HTTP 403)."""
+
+    exit_code = 3
+
+
+NotAllowed = AccessError
+"""The name that the control plane uses."""
+
+
+class NoSuch(EntrepotError):
+    """There is no such object, or none that the one who asks may know of (HTTP 404)."""
+
+    exit_code = 3
+
+
+class Conflict(EntrepotError):
+    """An object of that name exists, or the same request was made with other content (HTTP 409)."""
+
+    exit_code = 2
+
+
+class TooMany(EntrepotError):
+    """A rate, a quota or a number of open things is used up (HTTP 429); ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class InternalError(EntrepotError):
