@@ -1,0 +1,37 @@
+"""What every function of the control plane is given: the ledger, the keys, the rules, and a bell for the scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entrepot.ledger.pool import LedgerPool
+from entrepot.security.keyring import Keyring
+
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from entrepot.security.egress import EgressPolicy
+
+ADDRESS: ContextVar[str] = ContextVar("entrepot_address", default="")
+"""Where the request that is being served came from, for the audit; empty for the server's own doings."""
+
+
+@dataclass(slots=True, frozen=True)
+class Control:
+    """The surroundings of a server's control plane; one for each process that serves.
+
+    ``wake`` rings the scheduler after the ledger was given something to do; it may be lost, the scheduler looks by
+    itself too. ``state_dir`` is where runners keep segments and facts about endpoints. ``wall`` is Unix time.
+    """
+
+    pool: LedgerPool
+    keyring: Keyring
+    settings: Settings
+    egress: EgressPolicy
+    wake: Callable[[], None]
+    state_dir: str
+    wall: Callable[[], float] = time.time
