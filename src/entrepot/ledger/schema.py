@@ -9,8 +9,13 @@ from . import server_schema
 HEAD = "0002"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
-CHILDREN = ("shard", "failure", "failure_count", "doomed", "partial", "event", "runner_stats")
+CHILDREN = (
+    "shard", "failure", "failure_count", "doomed", "partial", "event", "runner_stats", "connection", "usage_counted",
+)  # fmt: skip
 """Tables whose rows belong to a task and go with it."""
+
+STAYING = ("delivery", "runner_node")
+"""Tables that name a task and outlive it: news of its end are still brought, a runner goes on to the next one."""
 
 _COUNTS = ",\n    ".join(f"{name} BIGINT DEFAULT '0' NOT NULL" for name in FIELDS)
 

@@ -103,6 +103,9 @@ _SCHEDULE = """CREATE TABLE schedule (
     last_error TEXT DEFAULT '' NOT NULL,
     creator TEXT DEFAULT '' NOT NULL,
     created FLOAT NOT NULL,
+    overlap VARCHAR(16) DEFAULT 'skip' NOT NULL,
+    waiting BIGINT DEFAULT '0' NOT NULL,
+    last_run FLOAT,
     CONSTRAINT schedule_pk PRIMARY KEY (id),
     CONSTRAINT schedule_name UNIQUE (scope, name)
 )"""
@@ -131,6 +134,9 @@ _DELIVERY = """CREATE TABLE delivery (
     next_try FLOAT,
     last_error TEXT DEFAULT '' NOT NULL,
     created FLOAT NOT NULL,
+    event VARCHAR(26) DEFAULT '' NOT NULL,
+    status BIGINT DEFAULT '0' NOT NULL,
+    last_try FLOAT,
     CONSTRAINT delivery_pk PRIMARY KEY (id)
 )"""
 
@@ -196,6 +202,15 @@ _USAGE = """CREATE TABLE usage (
     CONSTRAINT usage_pk PRIMARY KEY (scope, day)
 )"""
 
+_USAGE_COUNTED = """CREATE TABLE usage_counted (
+    task_id VARCHAR(26) NOT NULL,
+    day VARCHAR(10) NOT NULL,
+    entries BIGINT DEFAULT '0' NOT NULL,
+    bytes BIGINT DEFAULT '0' NOT NULL,
+    failed BIGINT DEFAULT '0' NOT NULL,
+    CONSTRAINT usage_counted_pk PRIMARY KEY (task_id)
+)"""
+
 _RUNNER_NODE = """CREATE TABLE runner_node (
     id VARCHAR(64) NOT NULL,
     name TEXT NOT NULL,
@@ -229,6 +244,8 @@ TABLES = (
     _DELIVERY,
     "CREATE INDEX delivery_due ON delivery (state, next_try)",
     "CREATE INDEX delivery_by_task ON delivery (task_id)",
+    "CREATE INDEX delivery_by_webhook ON delivery (webhook_id, id)",
+    "CREATE INDEX task_by_schedule ON task (schedule_id, state)",
     _AUDIT,
     _IDEMPOTENCY,
     "CREATE INDEX idempotency_by_age ON idempotency (at)",
@@ -236,6 +253,7 @@ TABLES = (
     _DATASYNC,
     _QUOTA,
     _USAGE,
+    _USAGE_COUNTED,
     _RUNNER_NODE,
 )
 """Statements that a new SQLite ledger needs besides the tables of the engine."""

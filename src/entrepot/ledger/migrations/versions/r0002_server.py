@@ -57,6 +57,7 @@ def _file_tasks() -> None:
         ("task_by_scope_type", ["scope", "family", "type", "state", "id"]),
         ("task_by_name", ["scope", "family", "name", "id"]),
         ("task_by_parent", ["parent", "id"]),
+        ("task_by_schedule", ["schedule_id", "state"]),
     ):
         op.create_index(name, "task", columns)
     op.create_table(
@@ -170,6 +171,9 @@ def _plans() -> None:
         _text("last_error"),
         _text("creator"),
         _time("created"),
+        _short("overlap", 16, "skip"),
+        _count("waiting"),
+        _time("last_run", nullable=True),
         _key("schedule", "id"),
         sa.UniqueConstraint("scope", "name", name="schedule_name"),
     )
@@ -199,10 +203,14 @@ def _plans() -> None:
         _time("next_try", nullable=True),
         _text("last_error"),
         _time("created"),
+        _short("event", 26, ""),
+        _count("status"),
+        _time("last_try", nullable=True),
         _key("delivery", "id"),
     )
     op.create_index("delivery_due", "delivery", ["state", "next_try"])
     op.create_index("delivery_by_task", "delivery", ["task_id"])
+    op.create_index("delivery_by_webhook", "delivery", ["webhook_id", "id"])
     op.create_table("leader", _short("name", 32), _text("holder", None), _time("until"), _key("leader", "name"))
 
 
@@ -252,6 +260,15 @@ def _records() -> None:
         _key("usage", "scope", "day"),
     )
     op.create_table(
+        "usage_counted",
+        _short("task_id", 26),
+        _short("day", 10),
+        _count("entries"),
+        _count("bytes"),
+        _count("failed"),
+        _key("usage_counted", "task_id"),
+    )
+    op.create_table(
         "runner_node",
         _short("id", 64),
         _text("name", None),
@@ -265,11 +282,11 @@ def _records() -> None:
 
 
 TABLES = (
-    "runner_node", "usage", "quota", "idempotency", "audit", "leader", "delivery", "webhook", "schedule",
+    "runner_node", "usage_counted", "usage", "quota", "idempotency", "audit", "leader", "delivery", "webhook", "schedule",
     "datasync", "volume", "connection", "access_key", "token", "principal", "task_count",
 )  # fmt: skip
 INDEXES = (
-    "task_by_parent", "task_by_name", "task_by_scope_type", "task_by_scope_state", "task_by_scope", "task_queue",
+    "task_by_schedule", "task_by_parent", "task_by_name", "task_by_scope_type", "task_by_scope_state", "task_by_scope", "task_queue",
 )  # fmt: skip
 COLUMNS = (
     "percent", "parent", "schedule_id", "not_before", "priority", "destination_connection", "source_connection",
