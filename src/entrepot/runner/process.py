@@ -34,7 +34,7 @@ def live(
         if scout is not None:
             port.tell(_look(scout))
         assignment = port.hello()
-        last = _work(port, bell, lambda: make_session(assignment, port), lambda: os.getppid() == parent)
+        last = work(port, lambda: make_session(assignment, port), rang=bell.rang, alive=lambda: os.getppid() == parent)
         port.farewell(last)
     except PipeClosed:
         return 1
@@ -50,13 +50,20 @@ def _look(scout: Callable[[], Scouted]) -> Scouted:
         return Scouted(error=InternalError(f"the checks failed: {traceback.format_exc(limit=-12)}"))
 
 
-def _work(port: PipePort, bell: Bell, make_session: Callable[[], Session], alive: Callable[[], bool]) -> Farewell:
+def work(
+    port: loop.RunnerPort,
+    make_session: Callable[[], Session],
+    *,
+    rang: Callable[[], bool] = lambda: False,
+    alive: Callable[[], bool],
+) -> Farewell:
+    """Open the session and loop until the end; what to say at the end. Raises PipeClosed when nobody listens."""
     try:
         session = make_session()
         _calm_collector()
         _keep_memory()
         try:
-            outcome = loop.run(session, port, rang=bell.rang, alive=alive)
+            outcome = loop.run(session, port, rang=rang, alive=alive)
             if outcome == "orphaned":
                 raise PipeClosed("the parent process is gone")
         except EntrepotError as error:
