@@ -1,0 +1,1 @@
+"""The doors: who may come in, what they may do, how secrets are kept, and where connections may go."""
