@@ -172,10 +172,6 @@ class Principal:
             check_scope(scope)
 
 
-SYSTEM = Principal("system", "system", Kind.SYSTEM, (Grant(Role.ADMIN),))
-"""The server's own loops."""
-
-
 def allows(principal: Principal, action: Action, scope: str) -> bool:
     """Whether ``principal`` may do ``action`` to what lies at ``scope``. A malformed scope is never allowed."""
     if principal.actions is not None and action not in principal.actions:
@@ -258,3 +254,7 @@ def _widest(scopes: Iterable[str]) -> tuple[str, ...]:
         if not any(covers(wider, scope) for wider in kept):
             kept.append(scope)
     return tuple(sorted(kept))
+
+
+SYSTEM = Principal("system", "system", Kind.SYSTEM, (Grant(Role.ADMIN),))
+"""The server's own loops."""
