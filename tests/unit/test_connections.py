@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -98,13 +100,28 @@ def test_every_flipped_bit_of_a_secret_is_noticed(store: ConnectionStore) -> Non
     store.add(replace(sample(), secret_key=Secret("x"), session_token=Secret("")))
     original = json.loads(Path(store.path).read_text())
     sealed = original["connections"]["lab"]["secrets"]["secret_key"]
-    head, body = sealed.rsplit(":", 1)
+    head, body = sealed.rsplit(".", 1)
     for place in range(0, len(body) - 2, 3):
         other = "A" if body[place] != "A" else "B"
-        original["connections"]["lab"]["secrets"]["secret_key"] = f"{head}:{body[:place]}{other}{body[place + 1 :]}"
+        original["connections"]["lab"]["secrets"]["secret_key"] = f"{head}.{body[:place]}{other}{body[place + 1 :]}"
         Path(store.path).write_text(json.dumps(original))
         with pytest.raises(UsageError):
             store.get("lab")
+
+
+def test_the_files_of_the_first_version_are_still_read(store: ConnectionStore) -> None:
+    os.makedirs(store.directory)
+    key, nonce = bytes(range(32)), bytes(12)
+    sealed = AESGCM(key).encrypt(nonce, SECRET.encode(), b"lab\0secret_key")
+    text = "v1:ab12cd34:" + base64.b64encode(nonce + sealed).decode()
+    file = Path(store.directory, "connections.key")
+    file.write_text(json.dumps({"current": "ab12cd34", "keys": {"ab12cd34": base64.b64encode(key).decode()}}))
+    file.chmod(0o600)
+    row = {"provider": "minio", "access_key": "AK", "secrets": {"secret_key": text}}
+    Path(store.path).write_text(json.dumps({"version": 1, "connections": {"lab": row}}))
+    assert store.get("lab").secret_key.reveal() == SECRET
+    assert store.rotate_key() == 1
+    assert store.get("lab").secret_key.reveal() == SECRET
 
 
 def test_rotation_changes_the_key_and_keeps_the_secrets(store: ConnectionStore) -> None:

@@ -38,6 +38,10 @@ class KeyFileError(UsageError):
     """The key file is missing, damaged, or not private."""
 
 
+class MissingKeyFileError(KeyFileError):
+    """There is no key file."""
+
+
 class LostKeyError(UsageError):
     """A text was sealed with a key that the ring does not hold (any more). ``key_id`` names it."""
 
@@ -155,7 +159,7 @@ def load(path: str) -> Keyring:
             state = os.fstat(file.fileno())
             text = file.read(1 << 20)
     except FileNotFoundError:
-        raise KeyFileError(
+        raise MissingKeyFileError(
             f"the key file {path} does not exist",
             hint="restore it from a backup: without it stored secrets cannot be read",
         ) from None

@@ -1,8 +1,8 @@
 """The stored connections: one file of them, with secrets encrypted under a key file beside it.
 
-``connections.json`` holds endpoints and options in the open and secrets as AES-256-GCM texts, bound to the
-connection's name and the field they belong to: a text moved to another connection does not decrypt.
-``connections.key`` holds the key, made at first use. Both are mode 0600 in a directory of mode 0700. Writers
+``connections.json`` holds endpoints and options in the open and secrets as sealed texts (``security.keyring``),
+bound to the connection's name and the field they belong to: a text moved to another connection does not open.
+``connections.key`` is the key file, made at first use. Both are mode 0600 in a directory of mode 0700. Writers
 take a lock and replace the files in one step, so a crash leaves the old or the new state.
 """
 
@@ -13,23 +13,22 @@ import fcntl
 import json
 import os
 import re
-import stat
-from base64 import b64decode, b64encode
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, get_args
 
 from entrepot.model.connection import Addressing, Connection, Provider
-from entrepot.model.errors import InternalError, UsageError
+from entrepot.model.errors import UsageError
 from entrepot.model.secret import Secret
+from entrepot.security.keyring import BrokenSealError, Keyring, LostKeyError, MissingKeyFileError, load
+from entrepot.security.keyring import write_private as _replace_file
 
 CONNECTIONS_FILE = "connections.json"
 KEY_FILE = "connections.key"
 SECRET_FIELDS = ("secret_key", "session_token", "sas")
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_NONCE = 12
-_KEY = 32
 
 
 def config_directory(environ: Mapping[str, str] | None = None) -> str:
@@ -45,10 +44,17 @@ def config_directory(environ: Mapping[str, str] | None = None) -> str:
 class ConnectionStore:
     """The connections of one configuration directory. Instances hold no state: every call reads the file."""
 
-    def __init__(self, directory: str | None = None, *, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        directory: str | None = None,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.directory = directory if directory is not None else config_directory()
         self.path = os.path.join(self.directory, CONNECTIONS_FILE)
         self._random = random
+        self._clock = clock
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -85,7 +91,7 @@ class ConnectionStore:
                     f"a connection named {connection.name!r} exists already",
                     hint="choose another name, or replace it with --replace",
                 )
-            stored[connection.name] = self._seal(connection, self._keys(make=True))
+            stored[connection.name] = self._seal(connection, self._made_keys())
             self._write(stored)
 
     def remove(self, name: str) -> None:
@@ -105,12 +111,12 @@ class ConnectionStore:
         """
         with self._locked():
             stored = self._read()
-            keys = self._keys(make=True)
+            keys = self._made_keys()
             opened = [self._open(name, row, keys) for name, row in stored.items()]
-            fresh = _KeyRing.new(self._random, keys)
-            self._write_keys(fresh)
+            fresh = Keyring.new(self._random, self._clock(), keys)
+            _replace_file(self._key_path, fresh.to_json())
             self._write({c.name: self._seal(c, fresh) for c in opened})
-            self._write_keys(_KeyRing(fresh.current, {fresh.current: fresh.keys[fresh.current]}))
+            _replace_file(self._key_path, fresh.only_current().to_json())
             return len(opened)
 
     # -- files
@@ -137,29 +143,22 @@ class ConnectionStore:
         text = json.dumps({"version": _FORMAT, "connections": stored}, indent=2, sort_keys=True)
         _replace_file(self.path, text.encode() + b"\n")
 
-    def _keys(self, *, make: bool = False) -> _KeyRing:
-        path = os.path.join(self.directory, KEY_FILE)
-        try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                text = file.read()
-        except FileNotFoundError:
-            if not make:
-                return _KeyRing("", {})
-            ring = _KeyRing.new(self._random)
-            self._write_keys(ring)
-            return ring
-        except PermissionError:
-            raise UsageError(f"{path} may not be read", hint="check its owner and mode") from None
-        if stat.S_IMODE(mode) & 0o077:
-            raise UsageError(
-                f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}): its key is not used",
-                hint=f"chmod 600 {path}, then make a new key: entrepot connection rotate-key",
-            )
-        return _KeyRing.from_json(text, path)
+    @property
+    def _key_path(self) -> str:
+        return os.path.join(self.directory, KEY_FILE)
 
-    def _write_keys(self, ring: _KeyRing) -> None:
-        _replace_file(os.path.join(self.directory, KEY_FILE), ring.to_json())
+    def _keys(self) -> Keyring:
+        try:
+            return load(self._key_path)
+        except MissingKeyFileError:
+            return Keyring("", {})  # opens nothing, and says of each secret that its key is lost
+
+    def _made_keys(self) -> Keyring:
+        ring = self._keys()
+        if not ring.keys:
+            ring = Keyring.new(self._random, self._clock())
+            _replace_file(self._key_path, ring.to_json())
+        return ring
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -179,7 +178,7 @@ class ConnectionStore:
 
     # -- encryption
 
-    def _seal(self, connection: Connection, keys: _KeyRing) -> dict[str, Any]:
+    def _seal(self, connection: Connection, keys: Keyring) -> dict[str, Any]:
         values: dict[str, Any] = {}
         secrets: dict[str, str] = {}
         defaults = Connection(connection.name, connection.provider)
@@ -187,82 +186,32 @@ class ConnectionStore:
             value = getattr(connection, field.name)
             if field.name in SECRET_FIELDS:
                 if value:
-                    secrets[field.name] = self._encrypt(connection.name, field.name, value, keys)
+                    secrets[field.name] = keys.seal(value, _place(connection.name, field.name), self._random)
             elif field.name != "name" and (value != getattr(defaults, field.name) or field.name == "provider"):
                 values[field.name] = value
         if secrets:
             values["secrets"] = secrets
         return values
 
-    def _encrypt(self, name: str, field: str, value: Secret, keys: _KeyRing) -> str:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        nonce = self._random(_NONCE)
-        sealed = AESGCM(keys.keys[keys.current]).encrypt(nonce, value.reveal().encode(), _bound(name, field))
-        return f"v1:{keys.current}:{b64encode(nonce + sealed).decode()}"
-
-    def _open(self, name: str, row: dict[str, Any], keys: _KeyRing) -> Connection:
+    def _open(self, name: str, row: dict[str, Any], keys: Keyring) -> Connection:
         plain = {k: v for k, v in row.items() if k != "secrets"}
         secrets = {
-            field: Secret(self._decrypt(name, field, text, keys))
+            field: self._decrypt(name, field, text, keys)
             for field, text in row.get("secrets", {}).items()
             if field in SECRET_FIELDS
         }
         return _build(name, plain, secrets)
 
-    def _decrypt(self, name: str, field: str, text: str, keys: _KeyRing) -> str:
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+    def _decrypt(self, name: str, field: str, text: str, keys: Keyring) -> Secret:
         hint = f"enter it again: entrepot connection add {name} --replace"
-        _, _, rest = text.partition(":")
-        key_id, _, body = rest.partition(":")
-        if not text.startswith("v1:") or key_id not in keys.keys:
-            raise UsageError(f"the {field} of connection {name!r} was encrypted under another key", hint=hint)
         try:
-            raw = b64decode(body, validate=True)
-            return AESGCM(keys.keys[key_id]).decrypt(raw[:_NONCE], raw[_NONCE:], _bound(name, field)).decode()
-        except (InvalidTag, ValueError):
+            return keys.open(text, _place(name, field))
+        except LostKeyError:
+            raise UsageError(f"the {field} of connection {name!r} was encrypted under another key", hint=hint) from None
+        except BrokenSealError:
             raise UsageError(
                 f"the {field} of connection {name!r} does not decrypt: {self.path} was changed", hint=hint
             ) from None
-
-
-class _KeyRing:
-    """Keys by id. More than one only while a rotation is under way."""
-
-    __slots__ = ("current", "keys")
-
-    def __init__(self, current: str, keys: dict[str, bytes]) -> None:
-        self.current = current
-        self.keys = keys
-
-    @classmethod
-    def new(cls, random: Callable[[int], bytes], former: _KeyRing | None = None) -> _KeyRing:
-        keys = dict(former.keys) if former else {}
-        name = random(4).hex()
-        while name in keys:
-            name = random(4).hex()
-        keys[name] = random(_KEY)
-        return cls(name, keys)
-
-    @classmethod
-    def from_json(cls, text: bytes, path: str) -> _KeyRing:
-        try:
-            found = json.loads(text)
-            keys = {name: b64decode(key, validate=True) for name, key in found["keys"].items()}
-            if found["current"] not in keys or any(len(key) != _KEY for key in keys.values()):
-                raise ValueError("not a key ring")
-            return cls(found["current"], keys)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(
-                f"{path} is damaged: stored secrets cannot be read",
-                hint="restore it from a backup, or remove it and add the connections again with --replace",
-            ) from None
-
-    def to_json(self) -> bytes:
-        keys = {name: b64encode(key).decode() for name, key in self.keys.items()}
-        return json.dumps({"current": self.current, "keys": keys}).encode() + b"\n"
 
 
 def check(connection: Connection) -> None:
@@ -314,8 +263,8 @@ def _build(name: str, plain: dict[str, Any], secrets: dict[str, Secret]) -> Conn
     return replace(connection, **secrets)  # type: ignore[arg-type]
 
 
-def _bound(name: str, field: str) -> bytes:
-    return f"{name}\0{field}".encode()
+def _place(name: str, field: str) -> str:
+    return f"{name}\0{field}"
 
 
 def _known(name: str, stored: Mapping[str, Any]) -> str:
@@ -327,30 +276,3 @@ def _known(name: str, stored: Mapping[str, Any]) -> str:
     if stored:
         return "stored connections: " + ", ".join(sorted(stored))
     return f"none is stored yet: entrepot connection add {name} --provider … --endpoint …"
-
-
-def _replace_file(path: str, data: bytes) -> None:
-    directory = os.path.dirname(path)
-    temporary = f"{path}.{os.getpid()}.new"
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-        try:
-            os.fchmod(fd, 0o600)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as fault:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise InternalError(f"{path} could not be written: {fault.strerror}", hint="check space and mode") from None
