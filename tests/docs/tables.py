@@ -16,7 +16,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 def providers() -> str:
     """One row for each provider of the S3 family."""
-    from entrepot.storage.s3.profiles import PROVIDERS, new_profile
+    from entrepot.storage.s3.profiles import new_profile
+    from entrepot.storage.s3.providers import PROVIDERS
 
     lines = [
         "| Provider | Public endpoint | Region if none is named | Bucket in | List | Checksum sent "

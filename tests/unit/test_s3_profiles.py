@@ -9,7 +9,8 @@ import pytest
 from entrepot.model.connection import Connection, Provider
 from entrepot.model.errors import UsageError
 from entrepot.model.secret import Secret
-from entrepot.storage.s3.profiles import PROVIDERS, canonical_endpoint, move, new_profile, provider_of, resolve
+from entrepot.storage.s3.profiles import canonical_endpoint, move, new_profile, provider_of, resolve
+from entrepot.storage.s3.providers import PROVIDERS
 from entrepot.storage.s3.target import S3Target
 
 NOT_S3 = {"azure", "gcs", "webdav", "sftp", "hdfs"}
@@ -39,8 +40,8 @@ def test_every_provider_of_the_s3_family_has_a_profile() -> None:
         ("cos", "ap-shanghai", "data.cos.ap-shanghai.myqcloud.com", "ap-shanghai"),
         ("obs", "cn-east-3", "data.obs.cn-east-3.myhuaweicloud.com", "cn-east-3"),
         ("bos", "gz", "data.s3.gz.bcebos.com", "gz"),
-        ("ks3", "cn-shanghai", "data.ks3-cn-shanghai.ksyuncs.com", "cn-shanghai"),
-        ("qiniu", "cn-south-1", "s3-cn-south-1.qiniucs.com", "cn-south-1"),
+        ("ks3", "cn-shanghai", "data.ks3-cn-shanghai.ksyuncs.com", "SHANGHAI"),
+        ("qiniu", "cn-south-1", "s3.cn-south-1.qiniucs.com", "cn-south-1"),
         ("ufile", "cn-sh2", "data.s3-cn-sh2.ufileos.com", "cn-sh2"),
     ],
 )
@@ -79,7 +80,9 @@ def test_endpoints_as_people_write_them(provider: str, endpoint: str, host: str,
 
 
 def test_a_region_of_the_connection_wins_over_the_one_in_the_host() -> None:
-    assert target("ks3", "https://ks3-cn-beijing.ksyuncs.com", region="BEIJING").region == "BEIJING"
+    assert target("ks3", "https://ks3-cn-beijing.ksyuncs.com").region == "BEIJING"
+    assert target("ks3", "https://ks3-cn-beijing.ksyuncs.com", region="cn-beijing").region == "cn-beijing"
+    assert target("ks3", region="BEIJING").host == "data.ks3-cn-beijing.ksyuncs.com"
 
 
 @pytest.mark.parametrize(

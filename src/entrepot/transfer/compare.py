@@ -117,13 +117,13 @@ def _mtime(row: Row) -> int:
 
 def _etags(source: list[Row], there: dict[bytes, Row]) -> Verdict:
     get = there.get
-    differ = [r for r in source if get(r[0]) != r]
+    differ = [r for r in source if get(r[0]) != r and not _same_md5(r, get(r[0]))]
     return _doubt_same_size(differ, there) if differ else ([], [])
 
 
 def _etags_proven(source: list[Row], there: dict[bytes, Row]) -> Verdict:
     get = there.get
-    differ = [r for r in source if get(r[0]) != r]
+    differ = [r for r in source if get(r[0]) != r and not _same_md5(r, get(r[0]))]
     if not differ:
         return [], []
     copy, doubt = _doubt_same_size(differ, there)
@@ -133,6 +133,14 @@ def _etags_proven(source: list[Row], there: dict[bytes, Row]) -> Verdict:
         doubt = [r for r in doubt if r[0] not in keys]
         copy = sorted(copy + sure)
     return copy, doubt
+
+
+def _same_md5(row: Row, other: Row | None) -> bool:
+    """True where one store writes the MD5 in capitals and the other does not."""
+    if other is None or row[2] != other[2]:
+        return False
+    mine, theirs = row[1], other[1]
+    return is_md5(mine) and is_md5(theirs) and mine.lower() == theirs.lower()  # type: ignore[union-attr]
 
 
 def is_md5(etag: object) -> bool:

@@ -14,6 +14,7 @@ from entrepot.storage.httpdate import unix_time
 
 from . import errors, profiles
 from .documents import element
+from .providers import PROVIDERS
 from .target import S3Target
 
 SKEW_MIN = 60.0
@@ -55,6 +56,8 @@ def learn(target: S3Target, verb: str, status: int, headers: bytes, body: bytes)
         return _learn_region(target, headers, body)
     if _wants_virtual(status, code, said):
         return _learn_style(target)
+    if code == "SignatureDoesNotMatch":
+        return _learn_spelling(target)
     if status in {400, 405, 411, 501}:
         header = element(body[:8192], b"Header").decode("latin-1")
         return _learn_form(target, verb, code, f"{code} {said} {header}")
@@ -157,9 +160,19 @@ def _learn_region(target: S3Target, headers: bytes, body: bytes) -> bool:
     return True
 
 
+def _learn_spelling(target: S3Target) -> bool:
+    """A refused signature may only mean that the region is written otherwise here."""
+    other = profiles.other_spelling(target)
+    if not other or other in target.tried_regions:
+        return False
+    target.tried_regions.add(target.region)
+    profiles.move(target, other)
+    return True
+
+
 def _region_of_place(target: S3Target, headers: bytes, body: bytes) -> str:
     """The region of the host that a redirect names; only hosts of the same provider count."""
-    provider = profiles.PROVIDERS[target.profile.provider]
+    provider = PROVIDERS[target.profile.provider]
     found = _LOCATION.search(headers)
     host = element(body[:8192], b"Endpoint").decode("ascii", "replace")
     if not host and found:

@@ -159,7 +159,7 @@ class Objects:
         if info.crc32c is not None:
             same = info.crc32c == self.crc_for(op, source)
         elif may_be_md5(info.etag, head):
-            same = info.etag == self._dialect.md5_hex(source)
+            same = info.etag.lower() == self._dialect.md5_hex(source)
         else:
             same = False
         if not same:

@@ -1,17 +1,9 @@
-"""The providers of the S3 family: how each endpoint is written, and what it does before anyone has asked it.
-
-Sources of the rules: each provider's S3 compatibility page, the provider tables of rclone's S3 backend
-(list version, URL-encoding of listings, integrity headers), the object drivers of JuiceFS (KS3, UFile), and
-published issues of the SDKs (checksum headers and trailers refused). Where sources disagree or nothing is
-published, the form that every server has offered since the first S3 API stands (ListObjects V1,
-Content-MD5, no checksum header), and ``probe`` corrects it.
-"""
+"""From a connection to a target: which host, region, addressing style and profile a provider's endpoint has."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -19,162 +11,8 @@ from entrepot.model.connection import Connection
 from entrepot.model.errors import UsageError
 
 from .credentials import credential_source
+from .providers import GIB, PROVIDERS, Provider
 from .target import Profile, S3Target
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-
-@dataclass(slots=True, frozen=True)
-class Provider:
-    """How a provider names its endpoints, and how its endpoints behave."""
-
-    endpoint: str = ""
-    """Endpoint host for a region (``{region}``); empty: there is no public one."""
-    domains: tuple[str, ...] = ()
-    """Host suffixes by which the provider is known."""
-    region: str = "us-east-1"
-    """Signing region where neither connection nor host names one."""
-    region_in_host: tuple[str, ...] = ()
-    """Patterns that find the region in an endpoint host."""
-    native: tuple[tuple[str, str], ...] = ()
-    """(pattern, replacement): hosts of the provider's own API, to the S3 host of the same region."""
-    global_hosts: tuple[str, ...] = ()
-    """Endpoint hosts that name no region (acceleration, the first region of old)."""
-    profile: dict[str, object] = field(default_factory=dict)
-    """What differs from the defaults of :class:`Profile`."""
-
-
-PROVIDERS: dict[str, Provider] = {
-    # Amazon: S3 user guide (quotas; "Checking object integrity": CRC-32C in every region; conditional
-    # writes). The etag is no MD5 under SSE-KMS and SSE-C, and HEAD does not always say so: left open.
-    "s3": Provider(
-        endpoint="s3.{region}.amazonaws.com",
-        domains=("amazonaws.com", "amazonaws.com.cn"),
-        region_in_host=(
-            r"^s3[.-](?:fips\.|dualstack\.|fips\.dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com",
-        ),
-        global_hosts=("s3.amazonaws.com", "s3-accelerate.amazonaws.com", "s3-accelerate.dualstack.amazonaws.com"),
-        profile={"addressing": "virtual", "checksum": "crc32c"},
-    ),
-    # SenseCore AOSS: hosts aoss[-internal|-external].<region>.sensecoreapi-oss.cn, path style expected by
-    # its data services; checksum headers unpublished.
-    "aoss": Provider(
-        endpoint="aoss.{region}.sensecoreapi-oss.cn",
-        domains=("sensecoreapi-oss.cn",),
-        region="cn-sh-01",
-        region_in_host=(r"^aoss(?:-internal|-external)?\.([a-z0-9-]+)\.sensecoreapi-oss\.cn$",),
-        profile={
-            "addressing": "path", "checksum": "", "content_md5_required": True, "put_conditional": False,
-        },
-    ),
-    # Alibaba OSS: "Use Amazon S3 SDKs to access OSS" names s3.oss-<region>; path style answers
-    # SecondLevelDomainForbidden; chunked trailers are refused; part 100 KB to 5 GB; batch delete wants
-    # Content-MD5.
-    "oss": Provider(
-        endpoint="s3.oss-{region}.aliyuncs.com",
-        domains=("aliyuncs.com",),
-        region="cn-hangzhou",
-        region_in_host=(r"^(?:s3\.)?oss-(?!accelerate)([a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com$",),
-        global_hosts=("oss-accelerate.aliyuncs.com", "oss-accelerate-overseas.aliyuncs.com"),
-        native=((r"^(oss-(?!accelerate)[a-z0-9-]+\.aliyuncs\.com)$", r"s3.\1"),),
-        profile={
-            "addressing": "virtual", "checksum": "", "content_md5_required": True, "put_conditional": False,
-            "part_min": 100 * KIB,
-        },
-    ),
-    # Tencent COS: bucket is <name>-<APPID>; rclone lists with V1 and sends no integrity headers; part 1 MB
-    # to 5 GB.
-    "cos": Provider(
-        endpoint="cos.{region}.myqcloud.com",
-        domains=("myqcloud.com", "tencentcos.cn"),
-        region="ap-guangzhou",
-        region_in_host=(r"^cos(?:-internal)?\.([a-z0-9-]+)\.(?:myqcloud\.com|tencentcos\.cn)$",),
-        profile={
-            "addressing": "virtual", "list_v1": True, "checksum": "", "content_md5_required": True,
-            "put_conditional": False, "part_min": MIB,
-        },
-    ),
-    # Huawei OBS: rclone lists with V1 and without URL-encoding; parallel-file-system buckets have no V2;
-    # the etag is no MD5 with server-side encryption; part 100 KB to 5 GB.
-    "obs": Provider(
-        endpoint="obs.{region}.myhuaweicloud.com",
-        domains=("myhuaweicloud.com", "myhuaweicloud.eu"),
-        region="cn-north-4",
-        region_in_host=(r"^obs\.([a-z0-9-]+)\.myhuaweicloud\.(?:com|eu)$",),
-        profile={
-            "addressing": "virtual", "list_v1": True, "encoding_url": False, "checksum": "",
-            "content_md5_required": True, "put_conditional": False, "part_min": 100 * KIB,
-        },
-    ),
-    # Baidu BOS: S3 host s3.<region>.bcebos.com, native [<bucket>.]<region>.bcebos.com; published examples
-    # contradict each other on addressing: tried virtual first, then path.
-    "bos": Provider(
-        endpoint="s3.{region}.bcebos.com",
-        domains=("bcebos.com",),
-        region="bj",
-        region_in_host=(r"^s3\.([a-z0-9]+)\.bcebos\.com$",),
-        native=((r"^(?!s3\.)([a-z0-9]+\.bcebos\.com)$", r"s3.\1"),),
-        profile={
-            "addressing": "auto", "list_v1": True, "checksum": "", "content_md5_required": True,
-            "put_conditional": False,
-        },
-    ),
-    # Kingsoft KS3: bucket in the host only ("second-level domain"); JuiceFS lists with V1; the signing
-    # region is printed both as BEIJING and cn-beijing: the second is tried, and a refusal that names one is
-    # followed.
-    "ks3": Provider(
-        endpoint="ks3-{region}.ksyuncs.com",
-        domains=("ksyuncs.com", "ksyun.com"),
-        region="cn-beijing",
-        region_in_host=(r"^ks3-([a-z0-9-]+?)(?:-internal)?\.ksyun(?:cs)?\.com$",),
-        profile={
-            "addressing": "virtual", "list_v1": True, "checksum": "", "content_md5_required": True,
-            "put_conditional": False,
-        },
-    ),
-    # Qiniu Kodo: path style and unsigned payload; rclone asks for no URL-encoding; the etag of the native
-    # API is a hash over 4 MiB blocks; keys that begin with a slash cannot be read back through S3.
-    "qiniu": Provider(
-        endpoint="s3-{region}.qiniucs.com",
-        domains=("qiniucs.com",),
-        region="cn-east-1",
-        region_in_host=(r"^s3[-.]([a-z0-9-]+)\.qiniucs\.com$",),
-        profile={
-            "addressing": "path", "encoding_url": False, "checksum": "", "content_md5_required": True,
-            "put_conditional": False, "etag_is_md5": False, "leading_slash": False,
-        },
-    ),
-    # UCloud US3 (UFile): S3 host s3-<region>.ufileos.com; parts must be 8 MiB; rclone lists with V1; the
-    # native etag is a SHA-1 of its own making.
-    "ufile": Provider(
-        endpoint="s3-{region}.ufileos.com",
-        domains=("ufileos.com",),
-        region="cn-bj",
-        region_in_host=(r"^(?:internal\.)?s3-([a-z0-9-]+)\.ufileos\.com$",),
-        native=((r"^(?!s3-|internal\.)([a-z0-9-]+\.ufileos\.com)$", r"s3-\1"),),
-        profile={
-            "addressing": "virtual", "list_v1": True, "checksum": "", "content_md5_required": True,
-            "put_conditional": False, "etag_is_md5": False,
-            "part_min": 8 * MIB, "part_max": 8 * MIB, "part_fixed": 8 * MIB,
-        },
-    ),
-    # MinIO: checks x-amz-checksum-crc32c in every version of the last years;
-    # honours If-None-Match: *.
-    "minio": Provider(profile={"addressing": "path", "checksum": "crc32c", "etag_is_md5": True}),
-    # SeaweedFS, as seen in version 4.48: checks every checksum header, honours If-None-Match: *, folds a//b
-    # into a/b. It lists directory by directory in the order of bare names (a/1, a-b, a.txt), and
-    # start-after means that order: after "a.t" it leaves out a/1, which sorts behind it. So neither may be
-    # relied on.
-    "seaweedfs": Provider(
-        profile={
-            "addressing": "path", "checksum": "crc32c", "etag_is_md5": True, "double_slash": False,
-            "ordered": False, "start_after": False,
-        }
-    ),
-    # Anything else that speaks S3. The checksum header is ignored where it is unknown, and a refusal (400,
-    # 501) is answered by leaving it out.
-    "generic": Provider(profile={"addressing": "auto", "checksum": "crc32c"}),
-}  # fmt: skip
 
 _GENERIC = Profile()
 _DNS_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
@@ -196,7 +34,7 @@ def resolve(connection: Connection, bucket: str) -> S3Target:
         port=port,
         tls=tls,
         bucket=bucket,
-        region=connection.region or region_of(provider, host),
+        region=_signing_region(connection, provider, host),
         credentials=credential_source(connection),
         profile=profile,
         base_path=path,
@@ -205,6 +43,14 @@ def resolve(connection: Connection, bucket: str) -> S3Target:
         requester_pays=connection.requester_pays,
         style=style,
     )
+
+
+def _signing_region(connection: Connection, provider: Provider, host: str) -> str:
+    if not connection.region:
+        return region_of(provider, host)
+    if connection.endpoint:
+        return connection.region
+    return provider.signing.get(connection.region, connection.region)
 
 
 def new_profile(provider: str) -> Profile:
@@ -224,7 +70,7 @@ def endpoint_parts(connection: Connection, provider: Provider) -> tuple[bool, st
                 f"no endpoint for provider {connection.provider}",
                 hint="set AWS_ENDPOINT_URL, or entrepot connection add NAME --endpoint https://HOST",
             )
-        region = connection.region or provider.region
+        region = region_in_hosts(provider, connection.region or provider.region)
         suffix = ".cn" if connection.provider == "s3" and region.startswith("cn-") else ""
         text = "https://" + provider.endpoint.format(region=region) + suffix
     elif "://" not in text:
@@ -265,8 +111,20 @@ def region_of(provider: Provider, host: str) -> str:
     for pattern in provider.region_in_host:
         found = re.match(pattern, host)
         if found:
-            return found.group(1)
+            return provider.signing.get(found.group(1), found.group(1))
     return provider.region
+
+
+def region_in_hosts(provider: Provider, region: str) -> str:
+    """A signing region as the provider's hosts write it."""
+    return next((name for name, signed in provider.signing.items() if signed == region), region)
+
+
+def other_spelling(target: S3Target) -> str:
+    """The other way to write the target's signing region where sources print two; empty if there is none."""
+    provider = PROVIDERS[target.profile.provider]
+    other = provider.signing.get(target.region) or region_in_hosts(provider, target.region)
+    return "" if other == target.region else other
 
 
 def provider_of(host: str) -> str:
@@ -322,9 +180,9 @@ def recognise(profile: Profile, server: str) -> None:
 def move(target: S3Target, region: str) -> None:
     """Go on in another region: sign for it, and where the host names the region use the host of that one."""
     provider = PROVIDERS[target.profile.provider]
-    former = region_of(provider, target.endpoint_host)
+    former = region_in_hosts(provider, region_of(provider, target.endpoint_host))
     if any(re.match(p, target.endpoint_host) for p in provider.region_in_host):
-        target.endpoint_host = target.endpoint_host.replace(former, region)
+        target.endpoint_host = target.endpoint_host.replace(former, region_in_hosts(provider, region))
     elif target.endpoint_host == "s3.amazonaws.com":
         target.endpoint_host = f"s3.{region}.amazonaws.com"
     target.region = region

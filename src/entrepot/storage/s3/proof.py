@@ -77,14 +77,14 @@ class Prover:
         """
         if sent_crc is not None and self._repeated(op, head, sent_crc):
             return
-        if op.source_etag and op.source_etag == etag and len(etag) == 32:
+        if op.source_etag and len(etag) == 32 and op.source_etag.lower() == etag.lower():
             op.proof = "etag"
             return
         known = self._profile.etag_is_md5
         if known is False or not may_be_md5(etag, head):
             op.proof = "size"
             return
-        if hashlib.md5(op.body).hexdigest().encode() == etag:
+        if hashlib.md5(op.body).hexdigest().encode() == etag.lower():
             if known is None:
                 self._profile.etag_is_md5 = True
             op.proof = "md5"
@@ -114,7 +114,7 @@ class Prover:
         md5 = md5_of(op) if self.large_md5 is not False else None
         if md5 is None:
             op.proof = "size"
-        elif md5 == etag:
+        elif md5 == etag.lower():
             self.large_md5 = True
             op.proof = "md5"
         elif self.large_md5 is False:
@@ -143,7 +143,7 @@ class Prover:
 
     def compare_md5(self, op: Op, etag: bytes, found: bytes) -> None:
         """MD5 of the bytes read against the etag. An etag of unknown kind that is none is read once more."""
-        if found == etag:
+        if found == etag.lower():
             if self._profile.etag_is_md5 is None:
                 self._profile.etag_is_md5 = True
             op.proof = "md5"

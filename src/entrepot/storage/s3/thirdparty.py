@@ -17,7 +17,8 @@ from entrepot.model.connection import Connection, Provider
 from entrepot.model.errors import UsageError
 from entrepot.model.secret import Secret
 
-from .profiles import PROVIDERS, provider_of
+from .profiles import provider_of
+from .providers import PROVIDERS
 
 _PROVIDER: dict[str, Provider] = {
     "OSS": "oss", "COS": "cos", "OBS": "obs", "BOS": "bos", "S3": "s3", "KS3": "ks3", "QINIU": "qiniu",

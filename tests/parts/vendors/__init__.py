@@ -1,0 +1,1 @@
+"""Strict imitations of the third-party vendors: each refuses what the real service refuses."""
