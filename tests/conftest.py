@@ -1,8 +1,8 @@
 """Fixtures for all tests: the scripted S3 server, real servers (started when first asked for), the program.
 
 Session-wide: ``seaweed``, ``rclone_s3``, ``rclone_webdav``, ``rclone_sftp``, ``azurite``, ``low_s3`` (each gives
-an object of ``parts.servers``). Fresh for every test: ``fake_s3``, ``tls_s3``, ``chaos``, ``bucket_name``,
-``cli``.
+an object of ``parts.servers``), ``postgres``. Fresh for every test: ``fake_s3``, ``tls_s3``, ``chaos``,
+``bucket_name``, ``cli``, ``postgres_ledger``, and ``ledger_place`` (on both databases).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,9 @@ from parts import servers
 from parts.chaos import ChaosProxy
 from parts.cli import Cli
 from parts.fake_s3 import FakeS3
+
+if TYPE_CHECKING:
+    from parts.postgres import PostgresServer
 
 _NUMBERS = itertools.count(1)
 
@@ -120,7 +124,27 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(str(tmp_path / "entrepot-state"))
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """PostgreSQL."""
+    from parts.postgres import start_postgres
+
+    server = start_postgres()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def ledger_place(tmp_path: Path) -> str:
-    """Where a new ledger is to be opened."""
-    return str(tmp_path / "ledger.db")
+def postgres_ledger(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a fresh ledger in PostgreSQL."""
+    url = postgres.new_ledger()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new ledger is to be opened: the test runs once for each database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.db")
+    return str(request.getfixturevalue("postgres_ledger"))

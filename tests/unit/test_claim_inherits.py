@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from entrepot.ledger.database import open_ledger
@@ -33,13 +31,13 @@ OTHER = SyncOptions(part_size=9 << 20)
     ids=["same", "below", "both below", "below, elsewhere", "above", "another source", "beside", "another store"],
 )
 def test_inheritance(
-    tmp_path: Path,
+    ledger_place: str,
     monkeypatch: pytest.MonkeyPatch,
     place: str,
     source: str,
     found: tuple[bytes, int] | None,
 ) -> None:
-    ledger = open_ledger(str(tmp_path / "ledger.db"))
+    ledger = open_ledger(ledger_place)
     spec = TaskSpec("sync", "s", "d", OPTIONS.to_json())
     dead = claiming.claim(ledger, spec, PreflightResult("here|/h/", "store|d/"), OPTIONS, [])
     DirectPort(ledger, dead.task_id, "r").save_partial(Partial(b"e/f", 10, 7, 5, upload_id="u", started=1.0))
@@ -54,8 +52,8 @@ def test_inheritance(
     ledger.close()
 
 
-def test_a_live_task_keeps_what_is_its_own(tmp_path: Path) -> None:
-    ledger = open_ledger(str(tmp_path / "ledger.db"))
+def test_a_live_task_keeps_what_is_its_own(ledger_place: str) -> None:
+    ledger = open_ledger(ledger_place)
     spec = TaskSpec("sync", "s", "d", OPTIONS.to_json())
     live = claiming.claim(ledger, spec, PreflightResult("here|/h/", "store|d/"), OPTIONS, [])
     DirectPort(ledger, live.task_id, "r").save_partial(Partial(b"f", 10, 7, 5, upload_id="u", started=1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 
@@ -36,8 +37,8 @@ class Held:
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.mkdtemp()
-        self.ledger = open_ledger(f"{self.folder}/ledger.db")
+        self.place = self.new_place()
+        self.ledger = open_ledger(self.place)
         self.task_id = make_task(self.ledger, [KEYS[20], KEYS[40]])
         self.ports = {name: port_of(self.ledger, self.task_id, name) for name in RUNNERS}
         self.held = {name: {} for name in RUNNERS}
@@ -45,7 +46,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self):
         self.ledger.close()
-        shutil.rmtree(self.folder)
+        self.remove_place()
+
+    def new_place(self):
+        return f"{tempfile.mkdtemp()}/ledger.db"
+
+    def remove_place(self):
+        shutil.rmtree(os.path.dirname(self.place))
 
     def _pick(self, data, runner):
         mine = self.held[runner]
@@ -141,12 +148,32 @@ class LedgerMachine(RuleBasedStateMachine):
         assert unfinished_ends == 0
 
 
+class PostgresMachine(LedgerMachine):
+    server = None
+
+    def new_place(self):
+        return self.server.new_ledger()
+
+    def remove_place(self):
+        self.server.drop(self.place)
+
+
 @pytest.fixture(autouse=True)
 def _patient_shards(monkeypatch):
     monkeypatch.setattr(shards, "LOST_MAX", 10**6)
 
 
+@pytest.fixture(autouse=True)
+def _server(request, monkeypatch):
+    if request.cls is TestPostgres:
+        monkeypatch.setattr(PostgresMachine, "server", request.getfixturevalue("postgres"))
+
+
 LedgerMachine.TestCase.settings = settings(
     max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestLedger = LedgerMachine.TestCase
+TestSqlite = LedgerMachine.TestCase
+PostgresMachine.TestCase.settings = settings(
+    max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestPostgres = PostgresMachine.TestCase

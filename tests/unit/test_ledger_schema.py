@@ -72,9 +72,10 @@ def test_a_ledger_without_its_stamp_is_not_made_again(tmp_path):
         open_ledger(str(path))
 
 
-def test_an_address_of_another_database_is_refused_without_its_password():
-    with pytest.raises(UsageError, match="only SQLite files") as caught:
-        open_ledger("postgresql://me:secret@host/db")
+@pytest.mark.parametrize("place", ["mysql://me:secret@host/db", "sqlite:////x://y"])
+def test_an_address_of_another_database_is_refused_without_its_password(place):
+    with pytest.raises(UsageError, match="cannot be kept in") as caught:
+        open_ledger(place)
     assert "secret" not in str(caught.value)
 
 

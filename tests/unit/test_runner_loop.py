@@ -16,8 +16,8 @@ from ledger_parts import assert_counts_agree, assert_partition, make_task, port_
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    opened = open_ledger(str(tmp_path / "ledger.db"))
+def ledger(ledger_place):
+    opened = open_ledger(ledger_place)
     yield opened
     opened.close()
 

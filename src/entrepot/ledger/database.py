@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from entrepot.model.errors import UsageError
 
 from . import schema
-from .dialect import Database, LedgerError
+from .dialect import BUSY_SECONDS, Database, LedgerError
 from .session import Connection, Row, Session
 
 __all__ = ["Connection", "Ledger", "LedgerError", "Row", "SingleLedger", "open_ledger"]
@@ -40,12 +41,13 @@ class Ledger:
 
     def settle(self, work: Callable[[Connection], _T]) -> _T:
         """``work`` in one writing transaction, done again when the database gave it up for another one."""
+        end = time.monotonic() + BUSY_SECONDS
         for _ in range(TRIES - 1):
             try:
                 with self.write() as connection:
                     return work(connection)
             except LedgerError as error:
-                if not error.retryable:
+                if not error.retryable or time.monotonic() > end:
                     raise
         with self.write() as connection:
             return work(connection)
@@ -128,12 +130,16 @@ def open_ledger(place: str) -> Ledger:
 
 def find_database(place: str) -> Database:
     """The database at a path or URL. Raises UsageError when there can be none."""
+    if place.startswith(("postgresql://", "postgres://")):
+        from .postgres import PostgresDatabase
+
+        return PostgresDatabase(place)
     from .sqlite import SqliteFile
 
     if "://" in place.removeprefix("sqlite:///"):
         raise UsageError(
-            f"the ledger {place.rpartition('@')[2]} cannot be opened: only SQLite files are served so far",
-            hint="choose a writable directory by ENTREPOT_STATE_DIR",
+            f"the ledger cannot be kept in {place.partition('://')[0]}://…",
+            hint="give the path of a SQLite file, or postgresql://user@host:5432/database",
         )
     return SqliteFile(place)
 

@@ -7,6 +7,8 @@ The ledger's SQL is written once for SQLite and PostgreSQL:
 - Yes and no are numbers (BIGINT, 0 and 1). Text and bytes compare and sort byte by byte in both. ``LIKE`` tells
   capital from small letters in both and needs an ``ESCAPE`` where it shall have one.
 - A parameter that may be NULL and stands alone needs its type: ``cast(:after AS TEXT) IS NULL``.
+- A failed statement ends its transaction. What may be there already is inserted with ``ON CONFLICT DO NOTHING``,
+  and the number of changed rows tells.
 - SQLite has one writer at a time. In PostgreSQL writers meet only at rows: what a transaction decides on must be
   read ``FOR UPDATE``, and a decision on what is *not* there needs ``Connection.alone`` or a unique index.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Protocol
 
-from entrepot.model.errors import InternalError, UsageError
+from entrepot.model.errors import InternalError
 
 BUSY_SECONDS = 30.0
 """How long a transaction waits for another one that holds what it wants."""
@@ -41,6 +43,8 @@ class Database(Protocol):
 
     name: str
     """For messages: without password."""
+    way_out: str
+    """What to do when another program's tables are there."""
     failures: type[Exception]
     """What its driver raises."""
     one_writer: bool
@@ -57,18 +61,25 @@ class Database(Protocol):
         ...
 
     def connect(self, *, again: bool) -> Any:
-        """A new connection of its driver, outside any transaction; ``again``: it was there a moment ago."""
+        """A new connection of its driver, outside any transaction; ``again``: it was there a moment ago.
+
+        Raises UsageError where the first one fails, its own failures later.
+        """
         ...
 
-    def usable(self, raw: Any) -> bool:
-        """Whether the connection is still there, as far as is known."""
+    def lost(self, raw: Any, error: Exception) -> bool:
+        """Whether a failure means that the connection is of no use any more."""
+        ...
+
+    def commit(self, raw: Any) -> None:
+        """End a transaction well."""
         ...
 
     def open_transaction(self, raw: Any) -> bool:
         """Whether there is a transaction to end."""
         ...
 
-    def explain(self, error: Exception) -> UsageError | LedgerError:
+    def explain(self, error: Exception) -> LedgerError:
         """What a failure means and what to do."""
         ...
 

