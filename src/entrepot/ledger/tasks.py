@@ -11,7 +11,7 @@ from entrepot.model.shard import Phase
 from entrepot.model.task import END_STATES, TRANSITIONS, TaskKind, TaskSpec, TaskState
 from entrepot.model.totals import FIELDS, Totals
 
-from . import events
+from . import events, hooks, usage
 from .database import Connection, Row
 from .filing import COLUMNS, UNFILED, Filing, count, filing_of
 from .schema import CHILDREN
@@ -203,7 +203,16 @@ def transition(connection: Connection, task_id: str, to: TaskState, reason: str 
     count(connection, filing, state, -1)
     count(connection, filing, to, 1)
     events.append(connection, task_id, "state", f"{to} {reason}".strip())
+    if to in END_STATES and row.family and not row.parent:
+        _ended(connection, task_id)
     return True
+
+
+def _ended(connection: Connection, task_id: str) -> None:
+    """What a server does in the transaction that ends a task: count it, and tell who wants to know."""
+    for row in connection.execute("SELECT * FROM task WHERE id = :id", {"id": task_id}):
+        usage.on_end(connection, row)
+        hooks.on_end(connection, row)
 
 
 def read(connection: Connection, task_id: str) -> Task:

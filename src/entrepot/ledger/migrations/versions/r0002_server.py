@@ -282,11 +282,12 @@ def _records() -> None:
 
 
 TABLES = (
-    "runner_node", "usage_counted", "usage", "quota", "idempotency", "audit", "leader", "delivery", "webhook", "schedule",
-    "datasync", "volume", "connection", "access_key", "token", "principal", "task_count",
+    "runner_node", "usage_counted", "usage", "quota", "idempotency", "audit", "leader", "delivery", "webhook",
+    "schedule", "datasync", "volume", "connection", "access_key", "token", "principal", "task_count",
 )  # fmt: skip
 INDEXES = (
-    "task_by_schedule", "task_by_parent", "task_by_name", "task_by_scope_type", "task_by_scope_state", "task_by_scope", "task_queue",
+    "task_by_schedule", "task_by_parent", "task_by_name", "task_by_scope_type", "task_by_scope_state", "task_by_scope",
+    "task_queue",
 )  # fmt: skip
 COLUMNS = (
     "percent", "parent", "schedule_id", "not_before", "priority", "destination_connection", "source_connection",
