@@ -85,7 +85,7 @@ def _check_fields(text: str, fields: str) -> None:
 
     if len(text) > EXPRESSION_MAX:
         raise UsageError(f"a cron expression of {len(text)} characters: at most {EXPRESSION_MAX}", hint=FORM)
-    if not text.isascii() or not text.isprintable():
+    if not text.isascii() or not "".join(text.split()).isprintable():
         raise UsageError(f"{text!r} holds characters that no cron expression has", hint=FORM)
     if fields.lstrip().startswith("@"):
         raise UsageError(f"{text!r} is no name that is known", hint="one of: " + ", ".join(MACROS))
