@@ -14,7 +14,7 @@ from posix_parts import as_nobody, files_of, fill, open_directory
 
 from entrepot.model.entry import Row
 from entrepot.model.errors import ChangedError, StoreError, VanishedError
-from entrepot.storage.posix import copy as copy_module
+from entrepot.storage.posix import content as content_module
 from entrepot.storage.posix.attributes import copy_link, finish_directories, make_directory
 from entrepot.storage.posix.copy import SMALL, copy_file
 from entrepot.storage.posix.links import Links
@@ -88,7 +88,7 @@ def test_every_way_to_copy_gives_the_same(
         raise OSError(code, os.strerror(code))
 
     for name in broken:
-        monkeypatch.setattr(copy_module.os, name, refuse)
+        monkeypatch.setattr(content_module.os, name, refuse)
     seen: list[int] = []
     pair.copy(b"f", progress=seen.append)
     assert files_of(pair.target) == {b"f": data}
@@ -187,7 +187,7 @@ def test_no_space_in_the_middle(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(copy_module.os, "copy_file_range", full)
+    monkeypatch.setattr(content_module.os, "copy_file_range", full)
     with pytest.raises(StoreError) as caught:
         pair.copy(b"f")
     assert caught.value.failure == "quota"
