@@ -12,7 +12,7 @@ from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.walk import walk
 
 from .compare import Way
-from .keylist import HeadFeed, file_pages, within
+from .keylist import HeadFeed, Keys, file_pages
 from .listing import Feed, LaneFeed, PageFeed
 
 
@@ -36,7 +36,7 @@ class End:
         high: bytes | None,
         columns: Columns,
         options: SyncOptions,
-        keys: list[bytes] | None,
+        keys: Keys | None,
         ready: Callable[[], None],
         *,
         changed: bool,
@@ -46,14 +46,14 @@ class End:
         """The listing of a key range on this side; of ``keys`` only when they are given."""
         if self.lane is not None:
             if keys is not None:
-                return HeadFeed(self.lane, within(keys, low, high), columns, ready)
+                return HeadFeed(self.lane, keys.within(low, high), columns, ready)
             if not self.cuttable:
                 return PageFeed(self.store.pages(low, columns), high)
             return LaneFeed(self.lane, low, high, columns, ready, str(self.store.location))
         if self.root is None:
             return PageFeed(iter([Page([], last=True)]), high)
         if keys is not None:
-            return PageFeed(file_pages(self.root, within(keys, low, high), changed=changed), high)
+            return PageFeed(file_pages(self.root, keys.within(low, high), changed=changed), high)
         return PageFeed(self._walk(low, high, options, changed, source, directories), high)
 
     def _walk(

@@ -26,6 +26,7 @@ from .cutting import Cutter
 from .deletes import DeleteRun
 from .ends import End, way_of
 from .filters import Filter
+from .keylist import Keys
 from .report import Segment
 from .scan import Extra, Scan
 from .track import Track, make_track
@@ -70,7 +71,7 @@ class TransferSession:
         mover: Callable[[Recall], Mover],
         clock: Callable[[], float],
         *,
-        keys: list[bytes] | None,
+        keys: Keys | None,
         discard: Callable[[Partial], None],
         md5_etags: Callable[[], bool],
         finish: Callable[[bool], None],

@@ -23,6 +23,7 @@ from entrepot.storage.registry import open_store
 from entrepot.storage.wire.reactor import Reactor
 from entrepot.transfer.copy.upload import discard_upload
 from entrepot.transfer.ends import End
+from entrepot.transfer.keylist import FewKeys
 from entrepot.transfer.session import TransferSession
 
 from .environment import WorkEnvironment
@@ -93,7 +94,7 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
         source = _renamed(source, name, target)
         if source.lane is not None and destination.lane is not None:
             destination = End(destination.store, lane=RenamedLane(destination.lane, name, target, of_source=True))
-    return join(source, destination, options, port, reactor, alone, [target])
+    return join(source, destination, options, port, reactor, alone, FewKeys([target]))
 
 
 def discard(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> None:

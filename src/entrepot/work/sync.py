@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from entrepot.model.connection import Connection
 from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
@@ -32,13 +33,16 @@ from entrepot.transfer.copy.server import ServerMover
 from entrepot.transfer.copy.through import ThroughMover
 from entrepot.transfer.copy.upload import UploadMover, discard_upload
 from entrepot.transfer.ends import End
-from entrepot.transfer.keylist import read_keys
+from entrepot.transfer.keylist import Keys
 from entrepot.transfer.rates import Throttle, current_bandwidth
 from entrepot.transfer.report import Segment
 from entrepot.transfer.session import Recall, TransferSession
 
 from .environment import WorkEnvironment
 from .limits import lane_options
+
+if TYPE_CHECKING:
+    from entrepot.transfer.keyfile import KeyFile
 
 PART_SIZE = 8 << 20
 """Default part size (bytes): right within a region; ``part_size`` changes it."""
@@ -92,7 +96,7 @@ def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
     if options.list and options.delete != "none":
         raise UsageError("a key list cannot be combined with delete", hint="leave one of them out")
     if options.list:
-        read_keys(options.list)
+        _open_keys(options.list, env).close()
     if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
         raise UsageError("symlinks can be copied between file systems only", hint="use --symlinks skip or follow")
     refuse_overlap(source, destination)
@@ -180,11 +184,23 @@ def _name(store: Store) -> str:
     return f"{place}|{os.fsdecode(prefix)}"
 
 
-def plan(spec: TaskSpec, processes: int, _env: WorkEnvironment) -> list[bytes]:
+def _open_keys(path: str, env: WorkEnvironment) -> KeyFile:
+    # Few runs have a list: its module stays out of the start of all others.
+    from entrepot.transfer.keyfile import open_keys
+
+    return open_keys(path, env.state_dir)
+
+
+def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
     """Keys at which to cut the task's first shards, so that every process has work from the start."""
     source = parse_location(spec.source)
     options = SyncOptions.from_json(spec.options)
-    if processes <= 1 or not source.is_file or options.list:
+    if options.list:
+        keys = _open_keys(options.list, env)
+        cuts = keys.cuts(processes * SHARDS_PER_PROCESS)
+        keys.close()
+        return cuts
+    if processes <= 1 or not source.is_file:
         return []
     escape = options.escape_names and not parse_location(spec.destination).is_file
     return boundaries(source.prefix, processes * SHARDS_PER_PROCESS, b"", None, escape=escape)
@@ -198,7 +214,7 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     if stores[0].location.is_file and stores[1].location.is_file:
         options = options.with_(escape_names=False)  # what one file system holds, another one can
     source, destination = (open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
-    keys = read_keys(options.list) if options.list else None
+    keys = _open_keys(options.list, env) if options.list else None
     return join(source, destination, options, port, reactor, env, keys, verifies=spec.kind == "verify")
 
 
@@ -209,7 +225,7 @@ def join(
     port: LedgerPort,
     reactor: Reactor,
     env: WorkEnvironment,
-    keys: list[bytes] | None,
+    keys: Keys | None,
     *,
     verifies: bool = False,
 ) -> TransferSession:
