@@ -45,7 +45,7 @@ class MissingKeyFileError(KeyFileError):
 class LostKeyError(UsageError):
     """A text was sealed with a key that the ring does not hold (any more). ``key_id`` names it."""
 
-    def __init__(self, message: str, *, key_id: str, hint: str = "") -> None:
+    def __init__(self, message: str, *, key_id: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.key_id = key_id
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from entrepot.model.secret import Secret
 from entrepot.storage.base import Meta
+from entrepot.storage.wire.resolve import connect, guarded
 
 from .faults import missing_extra
 from .place import Item, Kind
@@ -186,6 +187,8 @@ class SftpPlace:
                 options["username"] = self._user
             if self._password:
                 options["password"] = self._password.reveal()
+            if guarded():
+                options["sock"] = await asyncio.to_thread(connect, self._host, self._port, 20.0)
             self._connection = await self._ssh.connect(
                 self._host, self._port, connect_timeout=20, keepalive_interval=15, **options
             )

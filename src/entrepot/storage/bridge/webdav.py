@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from xml.etree import ElementTree
 from entrepot.model.errors import UnexpectedReplyError, UsageError
 from entrepot.model.secret import Secret
 from entrepot.storage.base import Meta
+from entrepot.storage.wire.resolve import connect
 from entrepot.storage.wire.tls import client_context
 
 from .faults import HttpStatus
@@ -215,10 +217,7 @@ class WebdavPlace:
     def _connection(self) -> http.client.HTTPConnection:
         found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if found is None:
-            if self._tls is not None:
-                found = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._tls)
-            else:
-                found = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+            found = _Connection(self._host, self._port, self._tls)
             self._local.connection = found
             with self._lock:
                 self._open.add(found)
@@ -239,6 +238,22 @@ class WebdavPlace:
             if not reply.isclosed():
                 self._drop()
             raise HttpStatus(status, reason)
+
+
+class _Connection(http.client.HTTPConnection):
+    """Connects, and connects again, only where this process may."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        super().__init__(host, port, timeout=TIMEOUT)
+        self._tls = tls
+        self.default_port = 443 if tls is not None else 80  # what the Host header leaves out
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = connect(self.host, self.port, TIMEOUT)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
 
 def _item(element: ElementTree.Element) -> tuple[bytes, Item]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from entrepot.model.errors import ForbiddenError, NotFoundError, StoreError, StoreTimeoutError
 from entrepot.storage.wire.http import BadReply, Head
 from entrepot.storage.wire.incoming import Incoming
+from entrepot.storage.wire.resolve import connect
 from entrepot.storage.wire.tls import client_context
 
 from .signing import Signer, quote_path, quote_query
@@ -111,7 +112,7 @@ class Exchange:
         if self._socket is not None and self._connected == place:
             return self._socket
         self.close()
-        sock = socket.create_connection(place, self.connect_timeout)
+        sock = connect(target.host, target.port, self.connect_timeout)
         try:
             if target.tls:
                 context = client_context(verify=target.verify, ca_file=target.ca_file)

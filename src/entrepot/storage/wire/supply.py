@@ -133,6 +133,9 @@ class Supply:
         except OSError as error:
             self._unreachable(f"cannot resolve {self.endpoint.host}: {error.strerror or error}", error)
             return False
+        except StoreError as refusal:
+            self._unreachable(str(refusal), refusal)
+            return False
         try:
             connection = Connection(self._lane, address)
         except OSError as error:
@@ -152,10 +155,12 @@ class Supply:
         now = lane.reactor.now
         if self._down_since < 0.0:
             self._down_since = now
-        refused = isinstance(error, ssl.SSLCertVerificationError)
+        refused = isinstance(error, (ssl.SSLCertVerificationError, StoreError))
         serving = any(connection.ready for connection in self.all)
         if refused or (now - self._down_since >= options.retry_seconds and not serving):
-            lane.out_of_reach(self._final_error(reason, refused))
+            lane.out_of_reach(
+                self._final_error(reason, refused) if not isinstance(error, StoreError) else lambda: error
+            )
         if alive and not refused:
             lane.reactor.call_later(0.0, lane.pump)
             return
