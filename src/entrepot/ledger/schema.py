@@ -6,11 +6,12 @@ from entrepot.model.totals import FIELDS
 
 from . import server_schema
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
 CHILDREN = (
     "shard", "failure", "failure_count", "doomed", "partial", "event", "runner_stats", "connection", "usage_counted",
+    "task_live",
 )  # fmt: skip
 """Tables whose rows belong to a task and go with it."""
 

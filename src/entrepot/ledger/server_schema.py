@@ -14,7 +14,9 @@ TASK_COLUMNS = """name TEXT DEFAULT '' NOT NULL,
     not_before FLOAT,
     schedule_id VARCHAR(26) DEFAULT '' NOT NULL,
     parent VARCHAR(26) DEFAULT '' NOT NULL,
-    percent BIGINT DEFAULT '0' NOT NULL"""
+    percent BIGINT DEFAULT '0' NOT NULL,
+    legs BIGINT DEFAULT '0' NOT NULL,
+    approved BIGINT DEFAULT '0' NOT NULL"""
 """How the server files a task; all empty for a run of the command line (``family`` "")."""
 
 _TASK_COUNT = """CREATE TABLE task_count (
@@ -24,6 +26,19 @@ _TASK_COUNT = """CREATE TABLE task_count (
     state VARCHAR(16) NOT NULL,
     tasks BIGINT DEFAULT '0' NOT NULL,
     CONSTRAINT task_count_pk PRIMARY KEY (scope, family, type, state)
+)"""
+
+_TASK_LIVE = """CREATE TABLE task_live (
+    task_id VARCHAR(26) NOT NULL,
+    phase VARCHAR(8) DEFAULT '' NOT NULL,
+    scanning BIGINT DEFAULT '0' NOT NULL,
+    rate_bytes FLOAT DEFAULT '0' NOT NULL,
+    rate_entries FLOAT DEFAULT '0' NOT NULL,
+    eta FLOAT,
+    seconds FLOAT DEFAULT '0' NOT NULL,
+    memory BIGINT DEFAULT '0' NOT NULL,
+    at FLOAT NOT NULL,
+    CONSTRAINT task_live_pk PRIMARY KEY (task_id)
 )"""
 
 _PRINCIPAL = """CREATE TABLE principal (
@@ -255,5 +270,11 @@ TABLES = (
     _USAGE,
     _USAGE_COUNTED,
     _RUNNER_NODE,
+    "CREATE INDEX task_waiting ON task (priority DESC, id) WHERE state = 'QUEUED' AND family <> '' AND legs = 0",
+    """CREATE INDEX task_held ON task (id) WHERE family <> '' AND legs = 0
+        AND (owner_pid <> 0 OR stop <> '' OR state IN ('SCANNING', 'RUNNING'))""",
+    "CREATE INDEX task_parents ON task (id) WHERE legs > 0",
+    "CREATE INDEX task_by_place ON task (destination_place, id) WHERE state <> 'SUCCEEDED'",
+    _TASK_LIVE,
 )
 """Statements that a new SQLite ledger needs besides the tables of the engine."""
