@@ -52,6 +52,7 @@ class Vendor(FakeS3):
             conditional_put=strict.conditional_put,
             part_min=strict.part_min,
             part_fixed=strict.part_fixed,
+            etags="md5" if strict.etags in {"md5", "upper"} else "other",
         )
         super().__init__(quirks=quirks, region=strict.region, domain=strict.host)
         self.strict = strict

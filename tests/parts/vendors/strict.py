@@ -6,7 +6,7 @@ says which ones those are), so that a client which passes here asks nothing of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -57,15 +57,12 @@ class Strict:
     part_fixed: int = 0
     etags: str = "md5"
     """md5, upper (MD5 in capitals), qetag, us3."""
-    part_etags: str = ""
-    """Another form for the etags of parts."""
     key_max: int = 1024
     leading_slash: bool = True
     server: str = ""
     zone: str = "Z"
     """How times of open uploads end."""
     page_max: int = 1000
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 VENDORS: dict[str, Strict] = {
@@ -170,7 +167,6 @@ VENDORS: dict[str, Strict] = {
         ),
         encoding_url=False,
         etags="qetag",
-        part_etags="md5",
         key_max=750,
         leading_slash=False,
         server="nginx",
