@@ -16,6 +16,7 @@ from entrepot.model.errors import UsageError
 from entrepot.model.secret import Secret
 
 PREFIX = "ENTREPOT_"
+_NO_SECRET = Secret("")
 
 
 def _option(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -33,7 +34,7 @@ class Settings:
     tls_cert: str = _option("", "File with the certificate chain; the server speaks HTTPS with it.")
     tls_key: str = _option("", "File with the private key of the certificate.")
     trusted_proxies: tuple[str, ...] = _option((), "Addresses whose X-Forwarded-For is believed.")
-    admin_token: Secret = _option(Secret(""), "The first administrator's token; made and printed once when empty.")
+    admin_token: Secret = _option(_NO_SECRET, "The first administrator's token; made and printed once when empty.")  # noqa: RUF009
     api_processes: int = _option(1, "Processes that answer HTTP.", low=1, high=64)
     api_threads: int = _option(16, "Requests that one of them works on at once.", low=1, high=256)
     max_tasks: int = _option(8, "Tasks that run at once.", low=1, high=10_000)
@@ -52,8 +53,11 @@ class Settings:
     heartbeat_seconds: float = _option(15.0, "A silent live stream shows in this time that it lives.", low=0.05)
     probe_seconds: float = _option(30.0, "Longest time for the test of a connection or for one page of it.", low=0.1)
     token_days: float = _option(0.0, "Days after which a new token expires unless it says otherwise; 0: never.", low=0)
-    egress_allow: tuple[str, ...] = _option((), "Hosts and networks that connections may go to besides public ones.")
+    egress_allow: tuple[str, ...] = _option((), "Hosts and networks that connections may go to, whatever their kind.")
     egress_deny: tuple[str, ...] = _option((), "Hosts and networks that connections must not go to.")
+    egress_private: bool = _option(True, "Let connections go to private networks.")
+    egress_loopback: bool = _option(False, "Let connections go to this machine itself.")
+    egress_exclusive: bool = _option(False, "Let connections go only to what egress_allow names.")
     oidc_issuer: str = _option("", "Issuer of OpenID Connect tokens that are accepted (https://…).")
     oidc_audience: str = _option("", "The audience that these tokens must be for.")
     oidc_grants: tuple[str, ...] = _option((), "Roles by claim: CLAIM=VALUE:ROLE[@SCOPE].")
@@ -145,7 +149,7 @@ def _as_type(wanted: Any, value: Any) -> Any:
     if wanted is bool:
         return _truth(value)
     if wanted is int:
-        if isinstance(value, bool) or isinstance(value, float):
+        if isinstance(value, (bool, float)):
             raise TypeError
         return int(value)
     if wanted is float:

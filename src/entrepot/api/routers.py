@@ -1,0 +1,14 @@
+"""The one list of what is mounted: modules that have a ``router``. A new face is one more line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from fastapi import APIRouter
+
+MODULES = ("entrepot.api.health",)
+
+
+def routers() -> list[APIRouter]:
+    """All routers, in order."""
+    return [import_module(name).router for name in MODULES]
