@@ -15,7 +15,10 @@ def _nobody() -> int:
 
 
 class DirectPort:
-    """``LedgerPort`` on an open ledger, for one runner of one task; ``hungry`` counts idle runners."""
+    """``LedgerPort`` on an open ledger, for one runner of one task; ``hungry`` counts idle runners.
+
+    A transaction that the database gave up for another one is done again: a runner never hears of it.
+    """
 
     def __init__(
         self,
@@ -34,8 +37,9 @@ class DirectPort:
 
     def lease(self, limit: int, wait: float = 0.0) -> list[Shard]:
         """Lease free shards. Never waits: the process that could free one may be this one."""
-        with self.ledger.write() as connection:
-            return shards.lease(connection, self.task_id, self.runner_id, limit, self.lease_seconds)
+        return self.ledger.settle(
+            lambda connection: shards.lease(connection, self.task_id, self.runner_id, limit, self.lease_seconds)
+        )
 
     def finished(self) -> bool:
         """True when no shard will come any more: the task ended, paused, or was told to stop."""
@@ -47,8 +51,8 @@ class DirectPort:
         self, progress: Sequence[Progress], final: Sequence[int] = (), stats: dict[str, int] | None = None
     ) -> Orders:
         """One transaction for the whole checkpoint."""
-        with self.ledger.write() as connection:
-            orders = shards.report(
+        orders = self.ledger.settle(
+            lambda connection: shards.report(
                 connection,
                 self.task_id,
                 self.runner_id,
@@ -57,24 +61,22 @@ class DirectPort:
                 stats=stats,
                 seconds=self.lease_seconds,
             )
+        )
         orders.hungry = self.hungry()
         return orders
 
     def release(self, shard_ids: Sequence[int]) -> None:
         """Give shards back."""
         if shard_ids:
-            with self.ledger.write() as connection:
-                shards.release(connection, self.runner_id, shard_ids)
+            self.ledger.settle(lambda connection: shards.release(connection, self.runner_id, shard_ids))
 
     def expire(self) -> int:
         """This runner is dead: free what it held."""
-        with self.ledger.write() as connection:
-            return shards.expire(connection, self.runner_id)
+        return self.ledger.settle(lambda connection: shards.expire(connection, self.runner_id))
 
     def split(self, shard_id: int, fence: int, at: Sequence[bytes]) -> None:
         """Cut a shard. Raises LeaseLost."""
-        with self.ledger.write() as connection:
-            shards.split(connection, self.runner_id, shard_id, fence, at)
+        self.ledger.settle(lambda connection: shards.split(connection, self.runner_id, shard_id, fence, at))
 
     def partials(self, low: bytes, high: bytes | None) -> list[Partial]:
         """Half-moved objects."""
@@ -83,13 +85,11 @@ class DirectPort:
 
     def save_partial(self, partial: Partial) -> None:
         """Durable on return."""
-        with self.ledger.write() as connection:
-            journal.save_partial(connection, self.task_id, partial)
+        self.ledger.settle(lambda connection: journal.save_partial(connection, self.task_id, partial))
 
     def drop_partial(self, key: bytes) -> None:
         """Forget it."""
-        with self.ledger.write() as connection:
-            journal.drop_partial(connection, self.task_id, key)
+        self.ledger.settle(lambda connection: journal.drop_partial(connection, self.task_id, key))
 
     def next_doomed(self, shard: Shard, limit: int) -> list[Doomed]:
         """Journaled deletes of a shard that are not done yet."""

@@ -27,6 +27,7 @@ _ADD_DONE = f"""INSERT INTO shard (task_id, phase, state, low, cursor, {", ".joi
 _EDGES = "SELECT DISTINCT low FROM shard WHERE task_id = :task AND phase = :phase AND low <> :empty ORDER BY low"
 
 _ORDERS = "SELECT state, stop FROM task WHERE id = :task"
+_ORDERS_TO_CHANGE = f"{_ORDERS} FOR UPDATE"
 
 _FREE = """SELECT * FROM shard
     WHERE task_id = :task AND (state = 'queued' OR state = 'leased' AND lease_until < now())
@@ -96,6 +97,9 @@ def lease(
     if limit <= 0:
         return []
     about = connection.first(_ORDERS, {"task": task_id})
+    if about is not None and about.state == TaskState.QUEUED:
+        # It moves on with its first lease: others may be about to do that, too.
+        about = connection.first(_ORDERS_TO_CHANGE, {"task": task_id})
     if about is None or about.state not in tasks.ACTIVE or about.stop:
         return []
     rows = connection.execute(_FREE, {"task": task_id, "limit": limit})

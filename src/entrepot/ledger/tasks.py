@@ -75,7 +75,9 @@ _RECOUNT = f"""SELECT phase, {", ".join(f"sum({name}) AS {name}" for name in FIE
 _SHARD_COUNTS = "SELECT phase, state, count(*) AS shards FROM shard WHERE task_id = :id GROUP BY phase, state"
 
 _OLD = f"""SELECT id, state, scope, family, type, parent FROM task
-    WHERE state IN ({_ENDED}) AND finished < now() - :age LIMIT 1000"""
+    WHERE state IN ({_ENDED}) AND finished < now() - :age LIMIT 1000 FOR UPDATE SKIP LOCKED"""
+
+_ENDING = "SELECT id, state, scope, family, type, parent FROM task WHERE id = :id FOR UPDATE"
 
 
 @dataclass(slots=True, frozen=True)
@@ -200,8 +202,9 @@ def transition(connection: Connection, task_id: str, to: TaskState, reason: str 
         times = ", started = now()"
     connection.change(_MOVE.format(times=times), {"id": task_id, "state": to.value, "reason": reason})
     filing = Filing(scope=row.scope, family=row.family, type=row.type, parent=row.parent)
-    count(connection, filing, state, -1)
-    count(connection, filing, to, 1)
+    # Always in the same order: two tasks on opposite ways would wait for each other.
+    for name, change in sorted([(str(state), -1), (str(to), 1)]):
+        count(connection, filing, name, change)
     events.append(connection, task_id, "state", f"{to} {reason}".strip())
     if to in END_STATES and row.family and not row.parent:
         _ended(connection, task_id)
@@ -288,7 +291,8 @@ def shard_counts(connection: Connection, task_id: str) -> dict[tuple[Phase, str]
 
 def begin(connection: Connection, task_id: str) -> None:
     """A task that found nothing to lease still passes through SCANNING on its way to the end."""
-    if read(connection, task_id).state is TaskState.QUEUED:
+    row = connection.first(_STATE, {"id": task_id})
+    if row is not None and row.state == TaskState.QUEUED:
         transition(connection, task_id, TaskState.SCANNING)
 
 
@@ -307,7 +311,7 @@ def prune(connection: Connection, older_than: float) -> int:
 
 def remove(connection: Connection, task_id: str) -> None:
     """Forget one ended task and everything of its own. Raises UsageError when it has not ended."""
-    row = connection.first("SELECT id, state, scope, family, type, parent FROM task WHERE id = :id", {"id": task_id})
+    row = connection.first(_ENDING, {"id": task_id})
     if row is None:
         raise UsageError(f"no task {task_id}", hint="entrepot task list shows what there is")
     if row.state not in END_STATES:

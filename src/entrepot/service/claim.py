@@ -78,6 +78,7 @@ def claim(
     """
     key = spec_hash(spec.kind, found, options)
     with ledger.write() as connection:
+        connection.alone("claim")
         earlier = None if options.dry_run else tasks.resumable(connection, key)
         if earlier is not None and is_running(earlier):
             raise GuardError(
