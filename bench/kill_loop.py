@@ -36,22 +36,33 @@ def make_tree(folder: Path, small: int, large: int, large_mib: int, rng: random.
         (folder / f"large-{i:02d}.bin").write_bytes(rng.randbytes((large_mib << 20) + i * 12_345))
 
 
+STINT = 40
+"""Rounds on one server: SeaweedFS gives the room of deleted objects back only by and by."""
+
+
 def run(settings: Settings, name: str, options: argparse.Namespace, rng: random.Random) -> Score:
-    """All rounds against one server."""
+    """All rounds against one kind of server, which is begun anew now and then."""
+    score = Score()
+    while score.kills < options.kills and len(score.faults) < options.most_faults:
+        _stint(settings, name, options, rng, score)
+    return score
+
+
+def _stint(settings: Settings, name: str, options: argparse.Namespace, rng: random.Random, score: Score) -> None:
     server: Server = Seaweed(settings)
     if name == "lows3":
         server = Lows3(settings, "checksums", keep=1 << 30)
     with server:
-        loop = Loop(settings, server, options, rng)
+        loop = Loop(settings, server, options, rng, score)
         if options.direction == "down":
             for path in loop.sizes:
                 body = (loop.source / path).read_bytes()
                 assert loop.client.call("PUT", f"/{SOURCE_BUCKET}/tree/{path}", body=body)[0] == 200
-        while loop.score.kills < options.kills and len(loop.score.faults) < options.most_faults:
-            loop.round(loop.score.rounds)
-            score = loop.score
+        for _ in range(STINT):
+            if score.kills >= options.kills or len(score.faults) >= options.most_faults:
+                break
+            loop.round(score.rounds)
             say(f"  {name}: {score.rounds} rounds, {score.kills} kills, {len(score.faults)} faults")
-    return loop.score
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,11 +37,13 @@ class Score:
 class Loop:
     """Rounds against one server."""
 
-    def __init__(self, settings: Settings, server: Server, options: argparse.Namespace, rng: random.Random) -> None:
+    def __init__(
+        self, settings: Settings, server: Server, options: argparse.Namespace, rng: random.Random, score: Score
+    ) -> None:
         self.settings, self.server, self.options, self.rng = settings, server, options, rng
         self.source = settings.scratch / "tree"
         self.client: Client = server.client()
-        self.score = Score()
+        self.score = score
         self.sizes = tree(self.source)
         self._usual = 0.0
 
