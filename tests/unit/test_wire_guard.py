@@ -126,6 +126,24 @@ def test_an_sftp_place_does_not_connect(door: Door) -> None:
     place.close()
 
 
+def test_a_gcs_place_does_not_connect_not_even_after_a_redirect(door: Door) -> None:
+    from entrepot.model.connection import Connection
+    from entrepot.model.location import parse_location
+    from entrepot.storage.bridge.opening import open_place
+
+    connection = Connection("g", "gcs", endpoint=f"http://localhost:{door.port}", options={"token": "anon"})
+    location = parse_location("g:bucket")
+    guard(Guard("127.0.0.1", "::1"))
+    with pytest.raises(ForbiddenError):
+        open_place(location, connection, {})
+    guard(Guard())
+    place, _ = open_place(location, connection, {})
+    guard(Guard("127.0.0.1", "::1"))  # as if the name, or a redirect, led elsewhere now
+    with pytest.raises(ForbiddenError):
+        place.entries(b"")
+    assert door.visits == 0
+
+
 def test_of_several_addresses_the_allowed_ones_are_used(door: Door) -> None:
     guard(Guard("169.254.169.254"))
     found = Resolver("h", door.port, addresses("169.254.169.254", "127.0.0.1"))

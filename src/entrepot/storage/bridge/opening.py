@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from entrepot.model.connection import Connection
 from entrepot.model.errors import UsageError
 from entrepot.model.location import Location
 from entrepot.model.secret import Secret
+from entrepot.storage.wire.resolve import allowed, guarded, system_lookup
 
 from .faults import missing_extra, store_error
 from .filesystem import FsspecPlace
@@ -142,6 +144,10 @@ def _gcs(location: Location, connection: Connection, env: Mapping[str, str]) -> 
     token = connection.options.get("token_file") or connection.options.get("token", "")
     if token or endpoint:
         options["token"] = token or "anon"
+    if guarded():
+        parts = urlsplit(endpoint)
+        _look(parts.hostname or "storage.googleapis.com", parts.port or 443)
+        options["session_kwargs"] = {"connector": _guarded_connector()}
     try:
         filesystem = GCSFileSystem(**options)
     except Exception as fault:
@@ -156,6 +162,8 @@ def _hdfs(location: Location, connection: Connection) -> tuple[Place, bytes]:
     where = _Where("", "default", None, "", location.prefix)
     if location.bucket or connection.endpoint:
         where = _where(location, connection)
+        if guarded():
+            _look(where.host, where.port or 8020)  # once: the Java client looks names up by itself
     try:
         from fsspec.implementations.arrow import HadoopFileSystem
     except ImportError as fault:
@@ -171,3 +179,28 @@ def _hdfs(location: Location, connection: Connection) -> tuple[Place, bytes]:
         ) from None
     identity = f"{where.host}:{where.port or 0}"
     return FsspecPlace(filesystem, "", protocol="hdfs", renames=True, identity=identity), _below(where)
+
+
+def _look(host: str, port: int) -> None:
+    """Refuse a host that may not be connected to before a library is asked to; one that is unknown fails there."""
+    try:
+        found = system_lookup(host, port)
+    except OSError:
+        return
+    allowed(host, port, found)
+
+
+def _guarded_connector() -> Any:
+    """The connections of gcsfs's HTTP client, redirects too: each socket is made for an address that may be used."""
+    import aiohttp
+    from fsspec.asyn import get_loop, sync
+
+    def make(info: Any) -> socket.socket:
+        family, kind, protocol, _, address = info
+        allowed(address[0], address[1], [(family, address)])
+        return socket.socket(family, kind, protocol)
+
+    async def connector() -> Any:
+        return aiohttp.TCPConnector(socket_factory=make)
+
+    return sync(get_loop(), connector)
