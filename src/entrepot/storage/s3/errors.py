@@ -183,6 +183,7 @@ _REGION_HEADER = re.compile(rb"(?im)^x-amz-bucket-region:[ \t]*([A-Za-z0-9-]{1,4
 _EXPECTING = re.compile(rb"expecting '([A-Za-z0-9-]{1,40})'")
 _LOCK_WORDS = re.compile(r"\b(worm|retention|legal hold|object.?lock(ed)?|immutable)\b", re.IGNORECASE)
 _METADATA_WORDS = re.compile(r"metadata|content-type|user-defined|x-amz-meta", re.IGNORECASE)
+_SIGNED_REGION = re.compile(r"signing region", re.IGNORECASE)
 _SECOND_LEVEL = re.compile(r"second.level domain|virtual.host", re.IGNORECASE)
 _SENSITIVE = re.compile(
     r"(?i)\b(x-amz-signature|x-amz-security-token|x-amz-credential|signature|credential|awsaccesskeyid|"
@@ -197,7 +198,7 @@ def s3_error(status: int, headers: bytes, body: bytes, subject: str) -> StoreErr
     ``headers`` is the raw header block. A 200 with an error document in its body is welcome too.
     """
     code, said = error_text(body)
-    rule = _CODES.get(code) or _by_words(status, code, said) or _by_status(status)
+    rule = _by_style(status, said) or _CODES.get(code) or _by_words(code, said) or _by_status(status)
     if rule.kind is ForbiddenError and _LOCK_WORDS.search(said):
         rule = _CODES["ObjectLocked"]
     if code in _UNQUOTED:
@@ -260,10 +261,17 @@ def _plain(raw: bytes) -> str:
     return html.unescape(raw.decode("utf-8", "replace"))
 
 
-def _by_words(status: int, code: str, said: str) -> _Rule | None:
-    """A code that means several things, or none: the message decides."""
+def _by_style(status: int, said: str) -> _Rule | None:
+    """The wish for the other addressing style, which comes under many codes."""
     if status in {400, 403} and _SECOND_LEVEL.search(said):
         return _CODES["SecondLevelDomainForbidden"]
+    return None
+
+
+def _by_words(code: str, said: str) -> _Rule | None:
+    """A code that means several things, or none: the message decides."""
+    if code == "InvalidArgument" and _SIGNED_REGION.search(said):
+        return _CODES["AuthorizationHeaderMalformed"]
     if code in {"InvalidArgument", "InvalidRequest"} and _METADATA_WORDS.search(said):
         return _CODES["MetadataTooLarge"]
     if code.startswith("KMS."):
