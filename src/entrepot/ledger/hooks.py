@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from entrepot.model.task import TaskState
@@ -70,7 +71,7 @@ def news(task: Row, event: str) -> dict[str, Any]:
     return {
         "event": event,
         "type": f"task.{TaskState(task.state).lower()}",
-        "at": task.finished,
+        "at": _moment(task.finished),
         "task": {
             "id": task.id,
             "name": task.name,
@@ -84,12 +85,18 @@ def news(task: Row, event: str) -> dict[str, Any]:
             "destination": task.destination,
             "creator": task.creator,
             "schedule_id": task.schedule_id,
-            "created": task.created,
-            "started": task.started,
-            "finished": task.finished,
+            "created": _moment(task.created),
+            "started": _moment(task.started),
+            "finished": _moment(task.finished),
             "totals": {name: getattr(task, name) for name in FIELDS},
         },
     }
+
+
+def _moment(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def add(connection: Connection, webhook: Webhook) -> None:
