@@ -7,11 +7,14 @@ ends with nothing refused and no other host asked for.
 from __future__ import annotations
 
 import os
+import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from entrepot.model import errors as model
 from entrepot.model.connection import Connection
@@ -148,8 +151,9 @@ def test_open_uploads_are_seen_and_aborted(vendor: Vendor) -> None:
     store = store_of(vendor, "u/")
     reply = store._exchange.send("POST", b"u/a b+c", [("uploads", "")])
     assert reply.status == 200
-    ((key, upload, _),) = list(store.uploads(b""))
+    ((key, upload, begun),) = list(store.uploads(b""))
     assert key == b"a b+c"
+    assert abs(begun - time.time()) < 600
     store.abort_upload(key, upload)
     assert list(store.uploads(b"")) == []
     store.close()
@@ -267,6 +271,24 @@ def test_the_bucket_may_stand_in_the_host(vendor: Vendor) -> None:
         store.close()
 
 
+def test_over_tls_the_certificate_is_for_the_bucket(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for strict in VENDORS.values():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(strict.host, f"*.{strict.host}").configure_cert(context)
+        with Vendor(strict, tls=context) as vendor:
+            store = store_of(vendor, ca_file=str(tmp_path / "ca.pem"))
+            store.write(b"k", b"data")
+            assert store.read(b"k") == b"data"
+            assert (vendor.refused, vendor.strays, vendor.crashes) == ([], [], [])
+            store.close()
+            untrusting = store_of(vendor)
+            with pytest.raises(model.StoreError, match="certificate"):
+                untrusting.check()
+            untrusting.close()
+
+
 # -- Azure
 
 
@@ -286,6 +308,19 @@ def test_wasb_moves_bytes_both_ways(azurite: AzureServer, run: Runner, bucket_na
         run.add(mine.connection("mine"))
         assert counts(run("sync", f"vendor:{bucket_name}/in", f"mine:{mine.bucket}/"))["copied"] == len(TREE) + 1
         assert mine.held() == files(source)
+
+
+def test_wasb_with_the_account_in_the_host(azurite: AzureServer, bucket_name: str) -> None:
+    host = azurite.endpoint.replace("127.0.0.1", f"{azurite.account}.blob.core.windows.net").rpartition("/")[0]
+    for text in (host, host.replace("http://", f"http://{bucket_name}@").replace(".blob.", ".dfs.")):
+        place = place_for("WASB", text, azurite.account, azurite.key, f"{bucket_name}/in")
+        assert place.connection.endpoint == host
+        store = AzureStore.open(parse_location(f"vendor:{place.bucket}/{place.prefix}/"), place.connection)
+        if text == host:
+            make_container(place.connection, bucket_name)
+            store.write(b"k", b"data")
+        assert store.read(b"k") == b"data"
+        store.close()
 
 
 def test_wasb_refuses_a_wrong_key(azurite: AzureServer, bucket_name: str) -> None:

@@ -14,10 +14,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import ssl
 import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
 
 from entrepot.model.connection import Connection
@@ -32,6 +35,8 @@ from parts.fake_store import Body
 from . import gate
 from .strict import Refusal, Strict
 
+_INITIATED = re.compile(rb"<Initiated>([^<]*)</Initiated>")
+
 
 class Vendor(FakeS3):
     """One vendor on loopback, with one bucket and one pair of keys."""
@@ -43,6 +48,7 @@ class Vendor(FakeS3):
         path_style: Refusal | None = None,
         virtual_style: Refusal | None = None,
         signed_payload: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         quirks = Quirks(
             list_v2="ignore" if strict.list_v2 == "ignore" else "accept",
@@ -54,7 +60,7 @@ class Vendor(FakeS3):
             part_fixed=strict.part_fixed,
             etags="md5" if strict.etags in {"md5", "upper"} else "other",
         )
-        super().__init__(quirks=quirks, region=strict.region, domain=strict.host)
+        super().__init__(quirks=quirks, region=strict.region, domain=strict.host, tls=tls)
         self.strict = strict
         self.path_style = path_style or strict.path_style
         self.virtual_style = virtual_style or strict.virtual_style
@@ -71,12 +77,12 @@ class Vendor(FakeS3):
 
     @property
     def host(self) -> str:
-        """What a user enters: the host as the console shows it, over http at our port."""
-        return f"http://{self.strict.copied}:{self.port}"
+        """What a user enters: the host as the console shows it, at our port."""
+        return f"{'https' if self._tls else 'http'}://{self.strict.copied}:{self.port}"
 
     @property
     def endpoint(self) -> str:
-        return f"http://{self.strict.host}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.strict.host}:{self.port}"
 
     def connection(self, name: str = "vendor", **change: object) -> Connection:
         """The connection that the code under test makes of type, host and keys."""
@@ -108,11 +114,15 @@ class Vendor(FakeS3):
             raise
         if request.op == "CompleteMultipartUpload":
             self._completed(request, reply)
-        if request.op == "ListMultipartUploads" and self.strict.zone != "Z" and isinstance(reply.body, bytes):
-            reply.body = reply.body.replace(b"Z</Initiated>", self.strict.zone.encode() + b"</Initiated>")
+        if request.op == "ListMultipartUploads" and self.strict.hours and isinstance(reply.body, bytes):
+            reply.body = _INITIATED.sub(self._local, reply.body)
         reply.headers["server"] = self.strict.server
         reply.headers["date"] = formatdate(self.now(), usegmt=True)
         return reply
+
+    def _local(self, found: re.Match[bytes]) -> bytes:
+        moment = datetime.fromisoformat(found[1].decode()).astimezone(timezone(timedelta(hours=self.strict.hours)))
+        return f"<Initiated>{moment.isoformat(timespec='milliseconds')}</Initiated>".encode()
 
     # ---- etags ---------------------------------------------------------------------------------------------
 

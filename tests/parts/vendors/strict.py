@@ -60,8 +60,8 @@ class Strict:
     key_max: int = 1024
     leading_slash: bool = True
     server: str = ""
-    zone: str = "Z"
-    """How times of open uploads end."""
+    hours: int = 0
+    """Times of open uploads are told in this zone (hours east of UTC)."""
     page_max: int = 1000
 
 
@@ -151,7 +151,7 @@ VENDORS: dict[str, Strict] = {
         path_style=(403, "AccessDenied", "Second level domain is forbidden, use the third level domain of the bucket."),
         list_v2=NOT_IMPLEMENTED,
         server="Tengine",
-        zone="+08:00",
+        hours=8,
     ),
     "QINIU": Strict(
         type="QINIU",
