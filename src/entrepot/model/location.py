@@ -2,7 +2,8 @@
 
 Forms: ``s3://bucket/prefix`` (also oss, cos, obs, bos, ks3, qiniu, ufile, aoss, minio), ``az://container/prefix``,
 ``wasb://container@account/prefix``, ``file:///path``, a plain path, ``NAME:bucket/prefix`` of a stored
-connection, and the long tail ``gs://``, ``webdav://``, ``webdavs://``, ``sftp://``, ``hdfs://``.
+connection, ``volume://name/path`` on a server, and the long tail ``gs://``, ``webdav://``, ``webdavs://``,
+``sftp://``, ``hdfs://``.
 A trailing slash never changes the meaning.
 """
 
@@ -18,6 +19,7 @@ S3_SCHEMES = frozenset({"s3", "aoss", "oss", "cos", "obs", "bos", "ks3", "qiniu"
 AZURE_SCHEMES = frozenset({"az", "azure", "wasb", "wasbs", "abfs", "abfss"})
 BRIDGE_SCHEMES = frozenset({"gs", "gcs", "webdav", "webdavs", "sftp", "hdfs"})
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://(.*)$", re.DOTALL)
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _CONNECTION = re.compile(r"^([A-Za-z][A-Za-z0-9_-]{0,62}):(?!//)(.*)$", re.DOTALL)
 
 
@@ -35,6 +37,8 @@ class Location:
     prefix: bytes
     connection: str = ""
     account: str = ""
+    shown: str = ""
+    """How a directory of a volume is named in messages, instead of by its path."""
 
     @property
     def is_file(self) -> bool:
@@ -42,6 +46,8 @@ class Location:
         return self.scheme == "file"
 
     def __str__(self) -> str:
+        if self.shown:
+            return self.shown
         tail = os.fsdecode(self.prefix)
         if self.is_file:
             return tail
@@ -75,8 +81,10 @@ def _with_scheme(text: str, scheme: str, rest: str, directory: bool) -> Location
         if rest and not rest.startswith("/"):
             raise UsageError(f"{text}: file:// needs an absolute path", hint="write file:///path")
         return Location("file", "", os.fsencode(os.path.normpath(rest or "/")))
+    if scheme == "volume":
+        return _volume(text, rest)
     if scheme not in S3_SCHEMES | AZURE_SCHEMES | BRIDGE_SCHEMES:
-        known = ", ".join(sorted(S3_SCHEMES | AZURE_SCHEMES | BRIDGE_SCHEMES | {"file"}))
+        known = ", ".join(sorted(S3_SCHEMES | AZURE_SCHEMES | BRIDGE_SCHEMES | {"file", "volume"}))
         raise UsageError(f"{text}: unknown scheme {scheme}://", hint=f"known schemes: {known}")
     bucket, _, tail = rest.partition("/")
     account = ""
@@ -85,6 +93,16 @@ def _with_scheme(text: str, scheme: str, rest: str, directory: bool) -> Location
     if not bucket and scheme not in {"hdfs"}:
         raise UsageError(f"{text}: no bucket named", hint=f"write {scheme}://BUCKET/prefix")
     return Location(scheme, bucket, _prefix(tail, directory), account=account)
+
+
+def _volume(text: str, rest: str) -> Location:
+    name, _, tail = rest.partition("/")
+    if not VOLUME_NAME.fullmatch(name):
+        raise UsageError(f"{text}: no volume can be named {name!r}", hint="write volume://NAME/path")
+    segments = [segment for segment in tail.split("/") if segment]
+    if any(segment in {".", ".."} for segment in segments):
+        raise UsageError(f"{text}: a path in a volume has no . or .. in it", hint="name the directory itself")
+    return Location("volume", name, _prefix("/".join(segments), True))
 
 
 def _prefix(text: str, directory: bool) -> bytes:

@@ -81,6 +81,7 @@ class Crew:
             state_dir=self.state_dir,
             processes=self.size,
             connection=self.request.connections,
+            volume=self.request.volumes,
         )
 
     def dismiss(self) -> None:

@@ -17,6 +17,10 @@ def _no_connection(_name: str) -> Connection | None:
     return None
 
 
+def _no_volume(_name: str) -> str | None:
+    return None
+
+
 @dataclass(slots=True, frozen=True)
 class TaskRequest:
     """One task to run to its end here. ``processes`` 0: one a core; ``state_dir`` "": the user's own."""
@@ -28,6 +32,7 @@ class TaskRequest:
     processes: int = 0
     state_dir: str = ""
     connections: Callable[[str], Connection | None] = _no_connection
+    volumes: Callable[[str], str | None] = _no_volume
 
 
 @dataclass(slots=True)

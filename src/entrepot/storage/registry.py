@@ -68,6 +68,8 @@ def _kind(location: Location, connection: Connection | None) -> str:
         return "azure"
     if scheme in BRIDGE_SCHEMES:
         return "bridge"
+    if scheme == "volume":
+        raise UsageError(f"{location}: volumes are places of a server", hint="name the directory itself")
     known = ", ".join(sorted(S3_SCHEMES | AZURE_SCHEMES | BRIDGE_SCHEMES | {"file"}))
     raise UsageError(f"{location}: no store for {scheme}://", hint=f"known schemes: {known}")
 
@@ -75,7 +77,9 @@ def _kind(location: Location, connection: Connection | None) -> str:
 def _posix(location: Location) -> Store:
     from .posix.store import PosixStore
 
-    store: Store = PosixStore(location.prefix)
+    store = PosixStore(location.prefix)
+    if location.shown:
+        store.location = location
     return store
 
 

@@ -65,17 +65,23 @@ class PreflightResult:
 def prepare(spec: TaskSpec, env: WorkEnvironment) -> None:
     """Load the code that both places need. Raises UsageError for places that nothing serves."""
     for text in (spec.source, spec.destination):
-        preload(*_locate(text, env))
+        location = parse_location(text)
+        preload(*(Location("file", "", b"/"), None) if location.scheme == "volume" else _locate(text, env))
 
 
-def open_place(text: str, env: WorkEnvironment) -> Store:
-    """Open what a person typed, with its stored connection if it names one."""
-    return open_store(*_locate(text, env), state_dir=env.state_dir)
+def open_place(text: str, env: WorkEnvironment, *, create: bool = False) -> Store:
+    """Open what a person typed, with its stored connection if it names one.
+
+    ``create`` makes a directory in a volume that is missing.
+    """
+    return open_store(*_locate(text, env, create=create), state_dir=env.state_dir)
 
 
-def _locate(text: str, env: WorkEnvironment) -> tuple[Location, Connection | None]:
+def _locate(text: str, env: WorkEnvironment, *, create: bool = False) -> tuple[Location, Connection | None]:
     location = parse_location(text)
     connection: Connection | None = None
+    if location.scheme == "volume":
+        return _in_volume(location, env, create), None
     if location.scheme == "connection":
         connection = env.connection(location.connection)
         if connection is None:
@@ -84,6 +90,18 @@ def _locate(text: str, env: WorkEnvironment) -> tuple[Location, Connection | Non
                 hint="`entrepot connection list` shows them; `entrepot connection add` makes one",
             )
     return location, connection
+
+
+def _in_volume(location: Location, env: WorkEnvironment, create: bool) -> Location:
+    root = env.volume(location.bucket)
+    if root is None:
+        raise UsageError(
+            f"there is no volume named {location.bucket!r}", hint="volumes are made by the operator of a server"
+        )
+    # Only servers have volumes: a run of the command line does not load this.
+    from entrepot.storage.posix.volume import inside
+
+    return inside(location, root, create=create)
 
 
 def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
@@ -99,6 +117,8 @@ def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
         _open_keys(options.list, env).close()
     if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
         raise UsageError("symlinks can be copied between file systems only", hint="use --symlinks skip or follow")
+    if options.symlinks == "follow" and source.location.shown:
+        raise UsageError(f"{source.location}: links in a volume are not followed", hint="choose symlinks skip or copy")
     refuse_overlap(source, destination)
     _refuse_tags(source, destination, options)
     check_place(source, "source")
@@ -167,14 +187,17 @@ def check_place(store: Store, role: str) -> None:
     try:
         store.check()
     except StoreError as error:
-        raise PlaceError(f"{role}: {error.message}", hint=error.hint) from error
+        message, here = error.message, store.location
+        if here.shown:
+            message = message.replace(os.fsdecode(here.prefix), here.shown)
+        raise PlaceError(f"{role}: {message}", hint=error.hint) from error
 
 
 def _check_directory(location: Location) -> None:
     path = os.fsdecode(location.prefix)
     if os.path.lexists(path) and not os.path.isdir(path):
         raise PlaceError(
-            f"destination: {path} is not a directory",
+            f"destination: {location} is not a directory",
             hint="sync works on directories; use `entrepot cp` for one file",
         )
 
@@ -193,7 +216,7 @@ def _open_keys(path: str, env: WorkEnvironment) -> KeyFile:
 
 def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
     """Keys at which to cut the task's first shards, so that every process has work from the start."""
-    source = parse_location(spec.source)
+    source, _ = _locate(spec.source, env)
     options = SyncOptions.from_json(spec.options)
     if options.list:
         keys = _open_keys(options.list, env)
@@ -202,7 +225,7 @@ def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
         return cuts
     if processes <= 1 or not source.is_file:
         return []
-    escape = options.escape_names and not parse_location(spec.destination).is_file
+    escape = options.escape_names and not _locate(spec.destination, env)[0].is_file
     return boundaries(source.prefix, processes * SHARDS_PER_PROCESS, b"", None, escape=escape)
 
 
@@ -210,7 +233,7 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     """A session of this task for one process."""
     options = SyncOptions.from_json(spec.options)
     reactor = Reactor()
-    stores = open_place(spec.source, env), open_place(spec.destination, env)
+    stores = open_place(spec.source, env), open_place(spec.destination, env, create=not options.dry_run)
     if stores[0].location.is_file and stores[1].location.is_file:
         options = options.with_(escape_names=False)  # what one file system holds, another one can
     source, destination = (open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
@@ -395,12 +418,12 @@ def finish(spec: TaskSpec, cuts: list[bytes], env: WorkEnvironment) -> list[str]
     system: the task's staging directories go.
     """
     options = SyncOptions.from_json(spec.options)
-    destination = parse_location(spec.destination)
+    destination, _ = _locate(spec.destination, env)
     warnings: list[str] = []
     if options.dry_run or spec.kind != "sync" or not destination.is_file or not os.path.isdir(destination.prefix):
         return warnings
     sweep_tasks(destination.prefix, (env.task_id, *env.forebears))
-    source = parse_location(spec.source)
+    source, _ = _locate(spec.source, env)
     if source.is_file:
         ancestors = {cut[: at + 1] for cut in cuts for at in range(len(cut)) if cut[at : at + 1] == b"/"}
         with Root(source.prefix) as mine, Root(destination.prefix) as theirs:
