@@ -6,12 +6,12 @@ from entrepot.model.totals import FIELDS
 
 from . import server_schema
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
 CHILDREN = (
     "shard", "failure", "failure_count", "doomed", "partial", "event", "runner_stats", "connection", "usage_counted",
-    "task_live",
+    "task_live", "task_label",
 )  # fmt: skip
 """Tables whose rows belong to a task and go with it."""
 

@@ -237,6 +237,28 @@ _RUNNER_NODE = """CREATE TABLE runner_node (
     CONSTRAINT runner_node_pk PRIMARY KEY (id)
 )"""
 
+_TASK_LABEL = """CREATE TABLE task_label (
+    id INTEGER NOT NULL,
+    task_id VARCHAR(26) NOT NULL,
+    scope TEXT NOT NULL,
+    family TEXT NOT NULL,
+    type TEXT NOT NULL,
+    creator TEXT NOT NULL,
+    name TEXT NOT NULL,
+    grams TEXT NOT NULL,
+    CONSTRAINT task_label_pk PRIMARY KEY (id),
+    CONSTRAINT task_label_once UNIQUE (task_id)
+)"""
+
+_TASK_GRAM = (
+    "CREATE VIRTUAL TABLE task_gram USING fts5(grams, content='task_label', content_rowid='id', "
+    "detail='none', columnsize=0, tokenize='ascii')",
+    "CREATE TRIGGER task_label_added AFTER INSERT ON task_label BEGIN "
+    "INSERT INTO task_gram (rowid, grams) VALUES (new.id, new.grams); END",
+    "CREATE TRIGGER task_label_removed AFTER DELETE ON task_label BEGIN "
+    "INSERT INTO task_gram (task_gram, rowid, grams) VALUES ('delete', old.id, old.grams); END",
+)
+
 TABLES = (
     "CREATE INDEX task_queue ON task (state, family, priority, id)",
     "CREATE INDEX task_by_scope ON task (scope, family, id)",
@@ -244,6 +266,9 @@ TABLES = (
     "CREATE INDEX task_by_scope_type ON task (scope, family, type, state, id)",
     "CREATE INDEX task_by_name ON task (scope, family, name, id)",
     "CREATE INDEX task_by_parent ON task (parent, id)",
+    "CREATE INDEX task_by_creator ON task (creator, family, id)",
+    _TASK_LABEL,
+    *_TASK_GRAM,
     _TASK_COUNT,
     _PRINCIPAL,
     _BEARER,

@@ -11,7 +11,7 @@ from entrepot.model.shard import Phase
 from entrepot.model.task import END_STATES, TRANSITIONS, TaskKind, TaskSpec, TaskState
 from entrepot.model.totals import FIELDS, Totals
 
-from . import events, hooks, usage
+from . import events, hooks, labels, usage
 from .database import Connection, Row
 from .filing import COLUMNS, UNFILED, Filing, count, filing_of
 from .schema import CHILDREN
@@ -151,6 +151,7 @@ def create(connection: Connection, new: NewTask) -> None:
     }
     connection.change(_CREATE, {**values, **_owner_values(new.owner), **new.filing.as_columns()})
     count(connection, new.filing, TaskState.QUEUED, 1)
+    labels.add(connection, new.id, new.filing)
     events.append(connection, new.id, "state", TaskState.QUEUED.value)
 
 
