@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -42,13 +43,15 @@ class Ledger:
     def settle(self, work: Callable[[Connection], _T]) -> _T:
         """``work`` in one writing transaction, done again when the database gave it up for another one."""
         end = time.monotonic() + BUSY_SECONDS
-        for _ in range(TRIES - 1):
+        for tried in range(1, TRIES):
             try:
                 with self.write() as connection:
                     return work(connection)
             except LedgerError as error:
                 if not error.retryable or time.monotonic() > end:
                     raise
+                # Let the other one get ahead, and not two that were given up meet again.
+                time.sleep(random.uniform(0.01, 0.05) * tried)
         with self.write() as connection:
             return work(connection)
 

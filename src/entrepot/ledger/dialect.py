@@ -41,6 +41,8 @@ class LedgerError(InternalError):
 class Database(Protocol):
     """One place where a ledger is kept, and how that kind of database wants it."""
 
+    kind: str
+    """"sqlite" or "postgresql", for the few statements that need two wordings."""
     name: str
     """For messages: without password."""
     way_out: str

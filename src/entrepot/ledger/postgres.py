@@ -76,6 +76,7 @@ _AGAIN = ("40001", "40P01", "55P03", "53300")
 class PostgresDatabase:
     """The database at a URL. Raises UsageError when it is none."""
 
+    kind = "postgresql"
     failures: type[Exception] = psycopg.Error
     one_writer = False
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"

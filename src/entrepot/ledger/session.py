@@ -15,9 +15,13 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class Connection:
-    """Statements inside one transaction. How to write them is said in ``dialect``."""
+    """Statements inside one transaction. How to write them is said in ``dialect``.
+
+    ``kind`` says which database it is ("sqlite", "postgresql").
+    """
 
     def __init__(self, raw: Any, database: Database) -> None:
+        self.kind = database.kind
         self._raw = raw
         self._render = database.render
         self._alone = database.alone

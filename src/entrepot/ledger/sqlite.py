@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class SqliteFile:
     """The file, made private when it is new. Raises UsageError where that is not possible."""
 
+    kind = "sqlite"
     failures: type[Exception] = sqlite3.Error
     one_writer = True
     begin_reading = "BEGIN"
