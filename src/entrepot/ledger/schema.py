@@ -6,7 +6,7 @@ from entrepot.model.totals import FIELDS
 
 from . import server_schema
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
 CHILDREN = (

@@ -99,6 +99,7 @@ _VOLUME = """CREATE TABLE volume (
     read_only BIGINT DEFAULT '0' NOT NULL,
     creator TEXT DEFAULT '' NOT NULL,
     created FLOAT NOT NULL,
+    scope TEXT DEFAULT '' NOT NULL,
     CONSTRAINT volume_pk PRIMARY KEY (id),
     CONSTRAINT volume_name UNIQUE (name)
 )"""
