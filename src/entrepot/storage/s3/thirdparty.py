@@ -17,7 +17,7 @@ from entrepot.model.connection import Connection, Provider
 from entrepot.model.errors import UsageError
 from entrepot.model.secret import Secret
 
-from .profiles import provider_of
+from .profiles import provider_of, region_in_hosts
 from .providers import PROVIDERS
 
 _PROVIDER: dict[str, Provider] = {
@@ -42,6 +42,9 @@ _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
 _AZURE = re.compile(
     r"(?:([a-z0-9-]+)\.)?(?:blob|dfs)\.(core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net|cloudapi\.de))"
 )
+_AZURE_END = re.compile(r"(?:^|\.)(?:blob|dfs)\.core\.[a-z]+\.(?:net|cn|de)$")
+_NOT_S3 = ("qiniup.com", "qiniuapi.com", "qiniuio.com", "qbox.me", "clouddn.com", "qiniudn.com", "ucloud.cn")
+"""Hosts of the vendors' other services, by which their consoles and SDKs speak of a bucket too."""
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}(?:-secondary)?")
 
 
@@ -118,7 +121,7 @@ def place_for(kind: str, host: str, ak: str, sk: str, path: str) -> ThirdParty:
     Where the host holds the bucket already, it may be left out of the path. Raises UsageError as above.
     """
     connection = connection_for(kind, host, ak, sk)
-    if "\x00" in path or len(path) > _FIELD_MAX + 256:
+    if not isinstance(path, str) or "\x00" in path or len(path) > _FIELD_MAX + 256:
         raise UsageError("path: not a bucket and a prefix", hint="write bucket/prefix")
     in_host = bucket_in(kind, host)
     bucket, _, prefix = path.removeprefix("/").partition("/")
@@ -139,14 +142,14 @@ def endpoint_for(provider: str, region: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9-]{1,63}", region):
         raise UsageError(f"region: {_shown(region)} is no region", hint=f"for example {known.region}")
     suffix = ".cn" if provider == "s3" and region.startswith("cn-") else ""
-    return "https://" + known.endpoint.format(region=region) + suffix
+    return "https://" + known.endpoint.format(region=region_in_hosts(known, region)) + suffix
 
 
 def provider_of_host(host: str) -> str:
     """Whose host it is (``azure`` too); ``generic`` for nobody known."""
     name = host.partition("://")[2] or host
     name = name.partition("/")[0].rpartition("@")[2].partition(":")[0].lower().rstrip(".")
-    return "azure" if _AZURE.search(name) else provider_of(name)
+    return "azure" if _AZURE_END.search(name) else provider_of(name)
 
 
 # -- the host
@@ -203,6 +206,8 @@ def _split(kind: str, text: str, example: str) -> _Host:
 def _take_bucket(provider: str, found: _Host) -> None:
     """Move the bucket from the front of a known vendor's host to ``found.bucket``."""
     known = PROVIDERS[provider]
+    if found.name.endswith(tuple("." + domain for domain in _NOT_S3)):
+        raise UsageError(f"host: {found.name} does not speak S3", hint="enter the S3 endpoint of the bucket's region")
     if not any(found.name.endswith("." + domain) for domain in known.domains):
         return
     labels = found.name.split(".")
@@ -211,6 +216,10 @@ def _take_bucket(provider: str, found: _Host) -> None:
         if _is_endpoint(provider, rest):
             found.bucket, found.name = ".".join(labels[:count]), rest
             return
+    if provider != "s3":  # Amazon has more kinds of endpoints than are listed
+        raise UsageError(
+            f"host: {found.name} is no S3 endpoint of {provider}", hint="enter the S3 endpoint of the bucket's region"
+        )
 
 
 def _is_endpoint(provider: str, host: str) -> bool:
