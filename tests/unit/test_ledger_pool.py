@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from entrepot.ledger.database import LedgerError
+from entrepot.ledger.database import LedgerError, open_ledger
 from entrepot.ledger.pool import LedgerPool
 
 _ADD = "INSERT INTO event (task_id, at, kind, text) VALUES (:task, now(), 'k', '')"
@@ -129,3 +129,15 @@ def test_a_closed_pool_says_so(pool):
     reading.__exit__(None, None, None)
     with pytest.raises(LedgerError, match="is closed"), pool.read():
         pass
+
+
+def test_a_transaction_inside_another_is_a_fault_at_once(pool, ledger_place):
+    single = open_ledger(ledger_place)
+    for ledger in (pool, single, pool.ledger()):
+        with pytest.raises(LedgerError, match="inside another"), ledger.write() as connection:
+            connection.change(_ADD, {"task": "t"})
+            with ledger.write():
+                pass
+        with ledger.write() as connection:
+            assert connection.value(_COUNT) == 0
+    single.close()

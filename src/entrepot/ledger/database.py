@@ -109,20 +109,39 @@ class SingleLedger(Ledger):
     def __init__(self, database: Database, session: Session) -> None:
         super().__init__(database)
         self._session = session
-        self._turn = threading.RLock()
+        self._turn = threading.Lock()
+        self._owner = 0
 
     def take(self, writing: bool) -> Session:
         """Wait for one's turn."""
-        self._turn.acquire()
+        me = threading.get_ident()
+        if self._owner == me:
+            raise inside_another(self.name)
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise too_busy(self.name)
+        self._owner = me
         return self._session
 
     def give_back(self, session: Session, writing: bool) -> None:
         """The next one's turn."""
+        self._owner = 0
         self._turn.release()
 
     def close(self) -> None:
         """Close the database."""
         self._session.close()
+
+
+def inside_another(name: str) -> LedgerError:
+    """A fault of ours: one of the two would wait for the other for ever, or end it."""
+    return LedgerError(f"the ledger {name}: a transaction was begun inside another one", hint="report this")
+
+
+def too_busy(name: str) -> LedgerError:
+    """All others had their turn for too long."""
+    return LedgerError(
+        f"the ledger {name} is too busy: no turn within {BUSY_SECONDS:.0f} s", hint="try again later", retryable=True
+    )
 
 
 def open_ledger(place: str) -> Ledger:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .database import Ledger, find_database, open_session
+from .database import Ledger, find_database, inside_another, open_session, too_busy
 from .dialect import BUSY_SECONDS, LedgerError
 from .session import Session
 
@@ -24,8 +24,9 @@ class LedgerPool(Ledger):
         super().__init__(database)
         self._idle = [open_session(database)]
         # Threads that wait in SQLite for its one writer sleep and poll; here they are woken.
-        self._writer = threading.Lock() if database.one_writer else None
+        self._turn = threading.Lock() if database.one_writer else None
         self._places = None if database.one_writer else threading.BoundedSemaphore(connections)
+        self._writers: set[int] = set()
         self._closed = False
 
     def ledger(self) -> Ledger:
@@ -36,18 +37,25 @@ class LedgerPool(Ledger):
         """A connection that is free, or a new one."""
         if self._closed:
             raise LedgerError(f"the ledger {self.name} is closed", hint="this process is about to end")
-        if writing and self._writer is not None:
-            self._writer.acquire()
-        elif self._places is not None and not self._places.acquire(timeout=BUSY_SECONDS):
-            raise LedgerError(
-                f"the ledger {self.name} is too busy: all connections are in use for {BUSY_SECONDS:.0f} s",
-                hint="try again later",
-                retryable=True,
-            )
+        if writing:
+            self._begin_writing()
+        elif self._places is not None:
+            self._wait(self._places)
         try:
             return self._idle.pop()
         except IndexError:
             return Session(self._database)
+
+    def _begin_writing(self) -> None:
+        me = threading.get_ident()
+        if me in self._writers:
+            raise inside_another(self.name)
+        self._wait(self._turn or self._places)
+        self._writers.add(me)
+
+    def _wait(self, turn: threading.Lock | threading.Semaphore | None) -> None:
+        if turn is not None and not turn.acquire(timeout=BUSY_SECONDS):
+            raise too_busy(self.name)
 
     def give_back(self, session: Session, writing: bool) -> None:
         """The transaction is over."""
@@ -55,10 +63,12 @@ class LedgerPool(Ledger):
             session.close()
         else:
             self._idle.append(session)
-        if writing and self._writer is not None:
-            self._writer.release()
-        elif self._places is not None:
+        if writing:
+            self._writers.discard(threading.get_ident())
+        if self._places is not None:
             self._places.release()
+        elif writing and self._turn is not None:
+            self._turn.release()
 
     def close(self) -> None:
         """Close all connections; one in use is closed when its transaction ends."""
