@@ -43,12 +43,39 @@ def providers() -> str:
     return "\n".join(lines) + "\n"
 
 
+def third_party() -> str:
+    """One row for each third-party type."""
+    from entrepot.storage.s3.profiles import resolve
+    from entrepot.storage.s3.thirdparty import connection_for, example_host, types
+
+    lines = [
+        "| Type | Host, for example | Host that is asked | Signed for | List | Keys, bytes | Parts |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in types():
+        host = example_host(kind)
+        if kind == "WASB":
+            lines.append(f"| `{kind}` | `{host}` | the same | Shared Key or SAS | List Blobs | 1024 | up to 4000 MiB |")
+            continue
+        target = resolve(connection_for(kind, host, "AK", "SK"), "bucket")
+        profile = target.profile
+        parts = f"{profile.part_fixed // MIB} MiB each" if profile.part_fixed else f"from {_size(profile.part_min)}"
+        asked = target.host if target.style == "virtual" else f"{target.host}/bucket"
+        cells = [
+            f"`{kind}`", f"`{host}`", f"`{asked}`", f"`{target.region}`", "V1" if profile.list_v1 else "V2",
+            str(profile.key_max), parts,
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _size(size: int) -> str:
     return f"{size // MIB} MiB" if size >= MIB else f"{size // KIB} KiB"
 
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "providers": ("locations-and-connections.md", providers),
+    "third-party": ("providers.md", third_party),
 }
 
 

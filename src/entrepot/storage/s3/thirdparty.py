@@ -28,12 +28,12 @@ _EXAMPLE = {
     "OSS": "oss-cn-hangzhou.aliyuncs.com",
     "COS": "cos.ap-guangzhou.myqcloud.com",
     "OBS": "obs.cn-north-4.myhuaweicloud.com",
-    "BOS": "s3.bj.bcebos.com",
+    "BOS": "bj.bcebos.com",
     "S3": "s3.us-east-1.amazonaws.com",
     "KS3": "ks3-cn-beijing.ksyuncs.com",
-    "QINIU": "s3-cn-east-1.qiniucs.com",
+    "QINIU": "s3.cn-east-1.qiniucs.com",
     "WASB": "account.blob.core.windows.net",
-    "UFILE": "s3-cn-bj.ufileos.com",
+    "UFILE": "cn-bj.ufileos.com",
 }
 _FIELD_MAX = 1024
 _PLAIN = re.compile(r"[\x21-\x7e]*")
@@ -76,6 +76,11 @@ class _Host:
 def types() -> tuple[str, ...]:
     """The names of the nine types, as the family spells them."""
     return tuple(_PROVIDER)
+
+
+def example_host(kind: str) -> str:
+    """A host of this type as its console shows it."""
+    return _EXAMPLE[kind]
 
 
 def provider_for(kind: str) -> Provider:
