@@ -18,6 +18,9 @@ LEASE_SECONDS = 20.0
 LOST_MAX = 5
 """A shard whose runner died this often without any progress is given up as failed."""
 
+_STOPS = {"": "", "pause": "pause", "cancel": "cancel", "drain": "pause", "done": ""}
+"""What the order on a task means to a runner."""
+
 _ADD = """INSERT INTO shard (task_id, phase, state, low, cursor, high)
     VALUES (:task, :phase, 'queued', :low, :low, :high)"""
 
@@ -163,7 +166,7 @@ def report(
         journal.save_stats(connection, task_id, runner_id, stats)
     if about.state == TaskState.SCANNING and delta.copied > 0:
         tasks.transition(connection, task_id, TaskState.RUNNING)
-    stop = about.stop or ("" if about.state in tasks.ACTIVE else "pause")
+    stop = _STOPS[about.stop] or ("" if about.state in tasks.ACTIVE else "pause")
     return Orders(stop=cast(Literal["", "pause", "cancel"], stop), lost=lost)
 
 

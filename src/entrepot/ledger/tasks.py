@@ -42,27 +42,33 @@ _TAKE_OVER = """UPDATE task SET resumed = resumed + 1, failed_before = failed, o
     owner_seen = CASE WHEN :pid <> 0 THEN now() END
     WHERE id = :id"""
 
+_OWN = """UPDATE task SET resumed = resumed + CASE WHEN started IS NULL THEN 0 ELSE 1 END, failed_before = failed,
+    stop = '', owner_host = :host, owner_boot = :boot, owner_pid = :pid, owner_start = :start, owner_seen = now()
+    WHERE id = :id"""
+
 _FREE_ALL = """UPDATE shard SET state = 'queued', lease_owner = NULL, lease_until = NULL
     WHERE task_id = :id AND state = 'leased'"""
 
 _BEAT = "UPDATE task SET owner_seen = now() WHERE id = :id"
 _STOP = "SELECT stop FROM task WHERE id = :id"
 _ORDER_STOP = "UPDATE task SET stop = :stop WHERE id = :id AND stop <> 'cancel'"
+_LET_GO = "UPDATE task SET stop = :stop WHERE id = :id AND stop = ''"
 
 _STATE = "SELECT state, started, scope, family, type, parent FROM task WHERE id = :id FOR UPDATE"
 _MOVE = "UPDATE task SET state = :state, reason = :reason{times} WHERE id = :id"
 
-_SELECT = "SELECT task.*, now() - owner_seen AS owner_age FROM task"
-_READ = f"{_SELECT} WHERE id = :id"
-_LISTING = f"{_SELECT} ORDER BY id DESC LIMIT :limit"
-_LISTING_ON = f"{_SELECT} WHERE id < :before ORDER BY id DESC LIMIT :limit"
-_ALL_ACTIVE = f"{_SELECT} WHERE state IN ({_ACTIVE})"
+SELECT = "SELECT task.*, now() - owner_seen AS owner_age FROM task"
+_READ = f"{SELECT} WHERE id = :id"
+_LISTING = f"{SELECT} ORDER BY id DESC LIMIT :limit"
+_LISTING_ON = f"{SELECT} WHERE id < :before ORDER BY id DESC LIMIT :limit"
+# The owner narrows far better than the state: a server has many that wait.
+_DRIVEN = f"{SELECT} WHERE owner_pid <> 0 AND coalesce(state, '') IN ({_ACTIVE})"
 
-_HEIRLESS = f"""{_SELECT} WHERE destination_place = :place
+_HEIRLESS = f"""{SELECT} WHERE destination_place = :place
     AND (state <> 'SUCCEEDED' OR EXISTS (SELECT 1 FROM partial WHERE partial.task_id = task.id))
     ORDER BY id DESC LIMIT 200"""
 
-_RESUMABLE = f"""{_SELECT} WHERE spec_hash = :spec_hash AND (
+_RESUMABLE = f"""{SELECT} WHERE spec_hash = :spec_hash AND (
         state IN ({_ACTIVE}, 'PAUSED')
         OR state = 'FAILED' AND EXISTS (
             SELECT 1 FROM shard WHERE shard.task_id = task.id AND shard.state IN ('queued', 'leased')
@@ -170,6 +176,17 @@ def take_over(connection: Connection, task_id: str, owner: Owner, options: str) 
         events.append(connection, task_id, "resumed", f"after its process (pid {found.owner.pid}) had gone")
 
 
+def own(connection: Connection, task_id: str, owner: Owner) -> None:
+    """Make ``owner`` drive a task of the server that nobody drives; leases of an earlier process are given back."""
+    connection.change(_OWN, {"id": task_id, **_owner_values(owner)})
+    free_all(connection, task_id)
+
+
+def free_all(connection: Connection, task_id: str) -> None:
+    """Give back the leases of runners that are gone."""
+    connection.change(_FREE_ALL, {"id": task_id})
+
+
 def beat(connection: Connection, task_id: str) -> str:
     """Sign of life of the owner; answers the stop order that someone else may have left."""
     connection.change(_BEAT, {"id": task_id})
@@ -179,6 +196,14 @@ def beat(connection: Connection, task_id: str) -> str:
 def order_stop(connection: Connection, task_id: str, stop: str) -> None:
     """Leave an order ("pause" or "cancel") that every runner gets with its next report; cancel wins."""
     connection.change(_ORDER_STOP, {"id": task_id, "stop": stop})
+
+
+def let_go(connection: Connection, task_id: str, stop: str) -> None:
+    """Have all runners leave, unless they were told to already.
+
+    "drain": in the middle of their work, because their process is asked to end; "done": there is nothing left.
+    """
+    connection.change(_LET_GO, {"id": task_id, "stop": stop})
 
 
 def transition(connection: Connection, task_id: str, to: TaskState, reason: str = "") -> bool:
@@ -224,10 +249,11 @@ def read(connection: Connection, task_id: str) -> Task:
     row = connection.first(_READ, {"id": task_id})
     if row is None:
         raise UsageError(f"no task {task_id}", hint="entrepot task list shows what there is")
-    return _task(row)
+    return from_row(row)
 
 
-def _task(row: Row) -> Task:
+def from_row(row: Row) -> Task:
+    """The task in a row of ``SELECT``."""
     return Task(
         id=row.id,
         spec=TaskSpec(cast(TaskKind, row.kind), row.source, row.destination, row.options),
@@ -255,23 +281,23 @@ def _task(row: Row) -> Task:
 def listing(connection: Connection, limit: int = 100, before: str = "") -> list[Task]:
     """Tasks, youngest first; ``before`` is the last id of the former page."""
     rows = connection.execute(_LISTING_ON if before else _LISTING, {"before": before, "limit": limit})
-    return [_task(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
 def active(connection: Connection) -> list[Task]:
     """Tasks that some process may be driving now."""
-    return [_task(row) for row in connection.execute(_ALL_ACTIVE)]
+    return [from_row(row) for row in connection.execute(_DRIVEN)]
 
 
 def heirless(connection: Connection, place: str) -> list[Task]:
     """Tasks, youngest first, that did not succeed or still have half-moved objects at ``place``."""
-    return [_task(row) for row in connection.execute(_HEIRLESS, {"place": place})]
+    return [from_row(row) for row in connection.execute(_HEIRLESS, {"place": place})]
 
 
 def resumable(connection: Connection, spec_hash: str) -> Task | None:
     """The youngest unfinished task of the same request: not ended, or stopped with ranges left to do."""
     row = connection.first(_RESUMABLE, {"spec_hash": spec_hash})
-    return _task(row) if row is not None else None
+    return from_row(row) if row is not None else None
 
 
 def recount(connection: Connection, task_id: str) -> tuple[Totals, Totals]:

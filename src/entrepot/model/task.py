@@ -32,11 +32,14 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.SCANNING: frozenset(
         {
             TaskState.RUNNING, TaskState.SUCCEEDED, TaskState.FAILED,
-            TaskState.PAUSED, TaskState.REVIEW, TaskState.CANCELLED,
+            TaskState.PAUSED, TaskState.REVIEW, TaskState.CANCELLED, TaskState.QUEUED,
         }
     ),
     TaskState.RUNNING: frozenset(
-        {TaskState.SUCCEEDED, TaskState.FAILED, TaskState.PAUSED, TaskState.REVIEW, TaskState.CANCELLED}
+        {
+            TaskState.SUCCEEDED, TaskState.FAILED, TaskState.PAUSED, TaskState.REVIEW, TaskState.CANCELLED,
+            TaskState.QUEUED,
+        }
     ),
     TaskState.PAUSED: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
     TaskState.REVIEW: frozenset({TaskState.QUEUED, TaskState.REJECTED, TaskState.CANCELLED}),
@@ -45,7 +48,8 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.CANCELLED: frozenset(),
     TaskState.REJECTED: frozenset(),
 }  # fmt: skip
-"""REVIEW is where a delete guard puts a task on a server; FAILED → QUEUED is a retry."""
+"""REVIEW is where a delete guard puts a task on a server; FAILED → QUEUED is a retry; a task whose server or process
+ended is QUEUED again, too."""
 
 
 @dataclass(slots=True, frozen=True)

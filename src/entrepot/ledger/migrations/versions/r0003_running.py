@@ -27,10 +27,10 @@ def upgrade() -> None:
     op.add_column("task", _count("legs"))
     op.add_column("task", _count("approved"))
     for name, columns, where in (
-        ("task_waiting", [sa.text("priority DESC"), "id"], _WAITING),
-        ("task_held", ["id"], _HELD),
-        ("task_parents", ["id"], "legs > 0"),
-        ("task_by_place", ["destination_place", "id"], "state <> 'SUCCEEDED'"),
+        ("task_waiting", [sa.text("priority DESC"), sa.text("id")], _WAITING),
+        ("task_held", [sa.text("id")], _HELD),
+        ("task_parents", [sa.text("id")], "legs > 0"),
+        ("task_by_place", [sa.text("destination_place"), sa.text("id")], "state <> 'SUCCEEDED'"),
     ):
         condition = sa.text(where)
         op.create_index(name, "task", columns, sqlite_where=condition, postgresql_where=condition)
