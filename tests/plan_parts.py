@@ -86,8 +86,6 @@ class Receiver:
             def do_POST(self) -> None:
                 owner._take(self)
 
-            do_GET = do_POST
-
             def log_message(self, *_: object) -> None:
                 pass
 

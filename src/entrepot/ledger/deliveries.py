@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from .database import Connection, Row
 from .events import clean
+from .ids import new_id
 
 PENDING: Final = "pending"
 DELIVERED: Final = "delivered"
@@ -39,6 +41,9 @@ _SETTLE = """UPDATE delivery SET state = :state, status = :status, last_error = 
 
 _AGAIN = """UPDATE delivery SET state = 'pending', attempts = 0, status = 0, last_error = '', next_try = now()
     WHERE id = :id"""
+
+_PROBE = """INSERT INTO delivery (webhook_id, task_id, body, state, next_try, created, event)
+    VALUES (:webhook, '', :body, 'pending', now(), now(), :event)"""
 
 _COLUMNS = "id, webhook_id, task_id, event, state, attempts, next_try, last_try, status, last_error, created"
 
@@ -109,6 +114,16 @@ def wait(connection: Connection) -> float | None:
 def again(connection: Connection, delivery_id: int) -> None:
     """Bring a delivery once more from the first try, with the same event id."""
     connection.change(_AGAIN, {"id": delivery_id})
+
+
+def probe(connection: Connection, webhook_id: str) -> Delivery:
+    """Queue a message that tells of nothing: whoever set up a receiver sees whether it arrives."""
+    event = new_id()
+    body = json.dumps({"event": event, "type": "webhook.test", "webhook_id": webhook_id}, separators=(",", ":"))
+    connection.change(_PROBE, {"webhook": webhook_id, "body": body, "event": event})
+    made = connection.first(f"SELECT {_COLUMNS} FROM delivery WHERE event = :event AND task_id = ''", {"event": event})
+    assert made is not None
+    return _delivery(made)
 
 
 def read(connection: Connection, webhook_id: str, delivery_id: int) -> Delivery | None:

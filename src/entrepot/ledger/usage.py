@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from .database import Connection, Row
 from .scopes import within
+
+QUOTAS: Final = {
+    "running_tasks": "tasks that run at once; more wait in the queue",
+    "open_tasks": "tasks that have not ended; more are refused (429)",
+    "daily_tasks": "tasks that are created in one day (UTC); more are refused (429)",
+    "daily_bytes": "bytes that are moved in one day (UTC); when it is used up, tasks wait for the next day",
+}
+"""The quotas that there are, and what each limits in a scope and below it."""
 
 _COUNTED = "SELECT day, entries, bytes, failed FROM usage_counted WHERE task_id = :task FOR UPDATE"
 
