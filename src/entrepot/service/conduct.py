@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from entrepot.ledger import events, tasks
-from entrepot.ledger.database import Ledger
+from entrepot.ledger.database import Connection, Ledger
 from entrepot.ledger.pipe import Farewell
 from entrepot.model.errors import EntrepotError, GuardError, InternalError
 from entrepot.model.options import SyncOptions
@@ -26,8 +27,49 @@ RESTART_PAUSE = 0.1
 _STATE_AFTER = {"pause": TaskState.PAUSED, "cancel": TaskState.CANCELLED}
 
 
+def _no_beat(_connection: Connection, _shot: Snapshot | None) -> None:
+    return
+
+
+def _leave(connection: Connection, task_id: str, end: TaskState, reason: str) -> None:
+    if tasks.read(connection, task_id).state in tasks.ACTIVE:
+        tasks.transition(connection, task_id, end, reason)
+    if end is TaskState.SUCCEEDED:
+        tasks.forget_journals(connection, task_id)
+
+
+@dataclass(slots=True, frozen=True)
+class Manner:
+    """What differs between a run that a person waits for and a task of a server.
+
+    ``interrupted`` is the state after a signal, ``broken`` after a fault that stops all runners, ``refused`` when a
+    guard does not let the deletes pass. ``beat`` is called once a second in the transaction that shows signs of
+    life; ``leave`` writes the last state.
+    """
+
+    snapshot_every: float = SNAPSHOT_EVERY
+    interrupted: TaskState = TaskState.PAUSED
+    broken: TaskState = TaskState.PAUSED
+    refused: TaskState = TaskState.FAILED
+    approved: bool = False
+    raises: bool = True
+    beat: Callable[[Connection, Snapshot | None], None] = _no_beat
+    leave: Callable[[Connection, str, TaskState, str], object] = _leave
+
+
+PERSON = Manner()
+
+
+def _no_closing(_end: TaskState) -> list[str]:
+    return []
+
+
 class Conductor:
-    """The parent's side of a run."""
+    """The parent's side of a run.
+
+    ``closing`` is what remains to be done when the last runner has left, before the task gets its last state: a
+    process that dies in between does it again. It answers warnings.
+    """
 
     def __init__(
         self,
@@ -38,6 +80,8 @@ class Conductor:
         crew: Crew,
         watch: Watch,
         interrupts: Interrupts,
+        manner: Manner = PERSON,
+        closing: Callable[[TaskState], list[str]] = _no_closing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
@@ -48,11 +92,16 @@ class Conductor:
         self._launch = crew.launch
         self._watch = watch
         self._interrupts = interrupts
+        self._manner = manner
+        self._closing = closing
         self._clock = clock
+        self._shot: Snapshot | None = None
         self._size = crew.size
         self._restarts = 0
         self._restart_at: list[float] = []
         self._end: TaskState | None = None
+        self._over = False
+        """There is nothing left to do: only the runners have to leave."""
         self._reason = ""
         self._fault: EntrepotError | None = None
         self._kill_at = float("inf")
@@ -70,8 +119,8 @@ class Conductor:
                 next_beat = now + BEAT_EVERY
                 self._beat()
             if due:
-                next_shot = now + SNAPSHOT_EVERY
-                shot = self._look()
+                next_shot = now + self._manner.snapshot_every
+                shot = self._shot = self._look()
                 on_snapshot(shot)
                 self._check_failures(shot.totals.failed - failed_before)
             self._server.serve(max(0.0, min(next_shot, *self._restart_at, self._kill_at) - self._clock()))
@@ -98,16 +147,18 @@ class Conductor:
                 return
             tasks.begin(connection, self._task_id)
             try:
-                more = phases.advance(connection, self._task_id, self._options, self._size * 4)
+                more = phases.advance(
+                    connection, self._task_id, self._options, self._size * 4, approved=self._manner.approved
+                )
             except GuardError as refusal:
                 self._fault = refusal
-                self._end, self._reason = TaskState.FAILED, refusal.message
+                self._end, self._reason = self._manner.refused, refusal.message
             else:
                 if not more:
-                    totals = tasks.read(connection, self._task_id).totals
-                    self._end = phases.end_state(totals)
+                    self._end = phases.end_state(tasks.read(connection, self._task_id).totals)
             if self._end is not None:
-                tasks.transition(connection, self._task_id, self._end, self._reason)
+                self._over = True
+                tasks.let_go(connection, self._task_id, "done")
         if self._end is not None:
             self._restart_at.clear()
             self._kill_at = self._clock() + LEAVE_SECONDS
@@ -115,19 +166,23 @@ class Conductor:
 
     def _stop(self, order: str, end: TaskState, reason: str) -> None:
         """Have the runners drain; the task gets its end state when they have left."""
-        if self._end in {TaskState.CANCELLED, end}:
+        if self._over or self._end in {TaskState.CANCELLED, end}:
             return
         self._end, self._reason = end, reason
         self._restart_at.clear()
         self._kill_at = self._clock() + DRAIN_SECONDS
         with self._ledger.write() as connection:
-            tasks.order_stop(connection, self._task_id, order)
+            if order == "drain":
+                tasks.let_go(connection, self._task_id, order)
+            else:
+                tasks.order_stop(connection, self._task_id, order)
         self._server.wake()
 
     def _beat(self) -> None:
         with self._ledger.write() as connection:
             order = tasks.beat(connection, self._task_id)
-        if order and self._end is None:
+            self._manner.beat(connection, self._shot)
+        if order in _STATE_AFTER and self._end in {None, TaskState.PAUSED}:
             self._stop(order, _STATE_AFTER[order], "asked for from outside")
 
     def _check_failures(self, failed: int) -> None:
@@ -140,18 +195,17 @@ class Conductor:
 
     def _heed_interrupts(self) -> None:
         count = self._interrupts.count
-        if not count or (self._end is not None and self._fault is None and self._ended()):
+        if not count or self._over:
             return
         if not isinstance(self._fault, Interrupted):
             self._fault = Interrupted("interrupted", hint="run the same command again to go on")
-            self._stop("pause", TaskState.PAUSED, "interrupted")
+            end = self._manner.interrupted
+            if end is TaskState.PAUSED:
+                self._stop("pause", end, "interrupted")
+            else:
+                self._stop("drain", end, "the server stopped: it goes on with the next start")
         if count > 1:
             self._kill_at = 0.0
-
-    def _ended(self) -> bool:
-        """The end is in the ledger already: only the runners have not all left yet."""
-        with self._ledger.read() as connection:
-            return tasks.read(connection, self._task_id).state not in tasks.ACTIVE
 
     def _hear_farewells(self) -> None:
         gone, self._server.gone = self._server.gone, []
@@ -160,7 +214,7 @@ class Conductor:
                 self._mourn(runner_id, last)
             elif last.error is not None and self._fault is None:
                 self._fault = last.error
-                self._stop("pause", TaskState.PAUSED, last.error.message)
+                self._stop("pause", self._manner.broken, last.error.message)
 
     def _mourn(self, runner_id: str, last: Farewell | None) -> None:
         self._fleet.observe()
@@ -193,15 +247,17 @@ class Conductor:
 
     def _finish(self, on_snapshot: Callable[[Snapshot], None]) -> Snapshot:
         assert self._end is not None
+        try:
+            self._watch.warnings += self._closing(self._end)
+        except EntrepotError as error:
+            self._fault = self._fault or error
+            self._reason = "; ".join(text for text in (self._reason, error.message) if text)
         with self._ledger.write() as connection:
-            if tasks.read(connection, self._task_id).state in tasks.ACTIVE:
-                tasks.transition(connection, self._task_id, self._end, self._reason)
-            if self._end is TaskState.SUCCEEDED:
-                tasks.forget_journals(connection, self._task_id)
+            self._manner.leave(connection, self._task_id, self._end, self._reason)
         shot = self._watch.look(last=True)
         on_snapshot(shot)
         if isinstance(self._fault, Interrupted):
             self._fault.snapshot = shot
-        if self._fault is not None:
+        if self._fault is not None and self._manner.raises:
             raise self._fault
         return shot

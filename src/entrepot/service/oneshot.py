@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from entrepot.ledger.database import Ledger
     from entrepot.ledger.port import DirectPort
 
-    from .claim import Claim
-
 __all__ = ["Interrupted", "Snapshot", "TaskRequest", "run"]
 
 KEEP_SECONDS = 30 * 86400.0
@@ -79,19 +77,34 @@ def _conduct(crew: Crew, on_snapshot: Callable[[Snapshot], None]) -> Snapshot:
                 lambda runner_id: DirectPort(ledger, held.task_id, runner_id, hungry=server.hungry),
                 lambda runner_id: Assignment(held.task_id, runner_id, spec, crew.state_dir, crew.size),
             )
-            conductor = Conductor(ledger, held.task_id, options, crew=crew, watch=watch, interrupts=interrupts)
+            conductor = Conductor(
+                ledger,
+                held.task_id,
+                options,
+                crew=crew,
+                watch=watch,
+                interrupts=interrupts,
+                closing=lambda end: close(end, crew, ledger, held.task_id, held.forebears),
+            )
             try:
                 shot = conductor.run(on_snapshot)
             finally:
                 server.unwatch(interrupts.descriptor)
-        if shot.state is TaskState.CANCELLED:
-            _discard(crew, DirectPort(ledger, held.task_id, ""))
-        elif shot.state in END_STATES:
-            shot.warnings += _finish(crew, ledger, held)
         _forget_old(ledger)
         return shot
     finally:
         ledger.close()
+
+
+def close(end: TaskState, crew: Crew, ledger: Ledger, task_id: str, forebears: tuple[str, ...]) -> list[str]:
+    """What remains when the runners have left, before the task has its last state; answers warnings."""
+    from entrepot.ledger.port import DirectPort
+
+    if end is TaskState.CANCELLED:
+        _discard(crew, DirectPort(ledger, task_id, ""))
+    elif end in END_STATES:
+        return _finish(crew, ledger, task_id, forebears)
+    return []
 
 
 def _discard(crew: Crew, port: DirectPort) -> None:
@@ -101,15 +114,15 @@ def _discard(crew: Crew, port: DirectPort) -> None:
         discard(crew.spec, port, crew.environment(port.task_id))
 
 
-def _finish(crew: Crew, ledger: Ledger, held: Claim) -> list[str]:
+def _finish(crew: Crew, ledger: Ledger, task_id: str, forebears: tuple[str, ...]) -> list[str]:
     """What only makes sense when every range is done."""
     from entrepot.ledger import shards
 
     if crew.trade.finish is None:
         return []
     with ledger.read() as connection:
-        cuts = shards.edges(connection, held.task_id, "scan")
-    return crew.trade.finish(crew.spec, cuts, replace(crew.environment(held.task_id), forebears=held.forebears))
+        cuts = shards.edges(connection, task_id, "scan")
+    return crew.trade.finish(crew.spec, cuts, replace(crew.environment(task_id), forebears=forebears))
 
 
 def _forget_old(ledger: Ledger) -> None:

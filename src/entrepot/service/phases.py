@@ -19,10 +19,11 @@ def open_shards(connection: Connection, task_id: str) -> int:
     return sum(count for (_, state), count in counts.items() if state in {"queued", "leased"})
 
 
-def advance(connection: Connection, task_id: str, options: SyncOptions, pieces: int) -> bool:
+def advance(connection: Connection, task_id: str, options: SyncOptions, pieces: int, *, approved: bool = False) -> bool:
     """With no range open: queue the next phase (True), or find that there is none left (False).
 
-    Raises GuardError when the journaled deletes may not be done; nothing is queued then.
+    Raises GuardError when the journaled deletes may not be done (unless they were ``approved``); nothing is queued
+    then.
     """
     task = tasks.read(connection, task_id)
     past = {phase for phase, _ in tasks.shard_counts(connection, task_id)}
@@ -31,7 +32,8 @@ def advance(connection: Connection, task_id: str, options: SyncOptions, pieces: 
     if options.delete == "destination" and not past & {"delete", "verify"}:
         count, size = journal.doomed_sums(connection, task_id)
         if count:
-            check_deletes(task, count, options)
+            if not approved:
+                check_deletes(task, count, options)
             if options.dry_run:
                 # A preview counts what it would delete and hands no runner a reason to touch anything.
                 shards.add_done(connection, task_id, "delete", Totals(deleted=count, deleted_bytes=size))
