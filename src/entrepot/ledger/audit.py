@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
+
+from entrepot.security.audit import START, link
 
 from .database import Connection, Row
 from .events import clean
-
-START = "0" * 64
-"""What the first row is bound to."""
 
 _LAST = "SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1"
 _APPEND = """INSERT INTO audit (id, at, principal, action, subject, scope, outcome, address, detail, previous, hash)
@@ -37,16 +34,9 @@ def append(c: Connection, entry: Entry) -> int:
     last = c.first(_LAST)
     values = {name: clean(text, _LIMITS[name]) for name, text in asdict(entry).items()}
     row = {**values, "id": last.id + 1 if last else 1, "at": float(c.value("SELECT now()"))}
-    row["previous"] = last.hash if last else START
-    c.change(_APPEND, {**row, "hash": link(row)})
+    previous = last.hash if last else START
+    c.change(_APPEND, {**row, "previous": previous, "hash": link(previous, row)})
     return int(row["id"])
-
-
-def link(row: dict[str, object]) -> str:
-    """The hash of a row: over all its other columns, the hash of the row before among them."""
-    names = ("id", "at", "principal", "action", "subject", "scope", "outcome", "address", "detail", "previous")
-    text = json.dumps([row[name] for name in names], ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def listing(c: Connection, before: int = 0, limit: int = 100) -> list[Row]:
