@@ -57,7 +57,7 @@ class Root:
         """The parent used last, and its descriptor: the short way for its other entries."""
         self._near_fd = -1
         self._directory = _DIRECTORY_FOLLOW if follow else _DIRECTORY
-        self._read = _READ_FOLLOW if follow else _READ
+        self.read_flags = _READ_FOLLOW if follow else _READ
         self.fd = _open_root(path, create)
 
     def open_read(self, key: bytes) -> int:
@@ -68,11 +68,11 @@ class Root:
         try:
             parent, name = self.place(key)
             try:
-                return os.open(name, self._read, dir_fd=parent)
+                return os.open(name, self.read_flags, dir_fd=parent)
             except FileNotFoundError:
                 self.forget()
                 parent, name = self.place(key)
-                return os.open(name, self._read, dir_fd=parent)
+                return os.open(name, self.read_flags, dir_fd=parent)
         except OSError as error:
             raise read_error(error, key) from None
 

@@ -21,7 +21,7 @@ from .names import STAGING_PREFIX, show
 from .root import Root, sync_directory
 from .sweep import FOREIGN, remove_staging, sweep
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_BOTH = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,7 +62,7 @@ class Staging:
         self._fd = -1
         self._count = 0
         self._foreign: set[bytes] = set()
-        self._umask = current_umask()
+        self.umask = current_umask()
         self.warnings = 0
         """Attributes (owner, mode, extended) that could not be set so far."""
 
@@ -89,7 +89,7 @@ class Staging:
             name = b"%d" % self._count
         self._count += 1
         try:
-            fd = os.open(name, _CREATE, 0o666 if mode is None else mode & 0o777, dir_fd=home)
+            fd = os.open(name, CREATE, 0o666 if mode is None else mode & 0o777, dir_fd=home)
         except OSError as error:
             if not (isinstance(error, FileNotFoundError) and self._swept()):
                 raise write_error(error, key) from None
@@ -100,7 +100,7 @@ class Staging:
                 done = os.write(fd, data)
                 if done != len(data):
                     write_rest(fd, memoryview(data)[done:])
-                if owner is not None or xattrs or (mode is not None and mode & (self._umask | ~0o777)):
+                if owner is not None or xattrs or (mode is not None and mode & (self.umask | ~0o777)):
                     self._set(fd, mode, owner, xattrs)
                 if mtime_ns is not None:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -179,7 +179,7 @@ class Staging:
             size = os.fstat(staged.fd).st_size
             if size != staged.size:
                 raise CorruptError(f"{show(key)}: {size} bytes were staged, expected {staged.size}", subject=show(key))
-            final = mode if mode is not None else 0o666 & ~self._umask
+            final = mode if mode is not None else 0o666 & ~self.umask
             self._set(staged.fd, final, owner, staged.xattrs)
             if mtime_ns is not None:
                 os.utime(staged.fd, ns=(mtime_ns, mtime_ns))
@@ -226,6 +226,11 @@ class Staging:
         unlink_quietly(name, self.fd)  # rename leaves it when both were links to one file
         if self.fsync:
             sync_directory(parent)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a file is done when it is renamed: no fsync asked for, no other file system met below."""
+        return not (self.fsync or self._foreign)
 
     @property
     def fd(self) -> int:
@@ -326,7 +331,7 @@ class Staging:
         source = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=home)
         try:
             state = os.fstat(source)
-            target = os.open(beside, _CREATE, 0o600, dir_fd=parent)
+            target = os.open(beside, CREATE, 0o600, dir_fd=parent)
             try:
                 while os.sendfile(target, source, None, 1 << 24):
                     pass
