@@ -5,7 +5,8 @@ The ledger's SQL is written once for SQLite and PostgreSQL:
 - ``:name`` for parameters, ``now()`` for Unix time by the clock of the database (the only clock that judges
   leases), ``FOR UPDATE [SKIP LOCKED]`` where rows are read to be changed, ``ON CONFLICT`` for upserts.
 - Yes and no are numbers (BIGINT, 0 and 1). Text and bytes compare and sort byte by byte in both. ``LIKE`` tells
-  capital from small letters in both and needs an ``ESCAPE`` where it shall have one.
+  capital from small letters in both and needs an ``ESCAPE`` where it shall have one. There is no greatest of bytes
+  (``max``) before PostgreSQL 18: ``ORDER BY … DESC LIMIT 1``.
 - A parameter that may be NULL and stands alone needs its type: ``cast(:after AS TEXT) IS NULL``.
 - A failed statement ends its transaction. What may be there already is inserted with ``ON CONFLICT DO NOTHING``,
   and the number of changed rows tells.
