@@ -24,6 +24,7 @@ from entrepot.storage.azure.store import AzureStore
 from entrepot.storage.s3.store import S3Store
 from entrepot.storage.s3.thirdparty import connection_for, place_for, types
 from parts.cli import Cli, Result
+from parts.probe import client
 from parts.servers import AzureServer
 from parts.vendors import names
 from parts.vendors.azure import make_container
@@ -166,6 +167,10 @@ def test_the_full_probe_leaves_nothing(vendor: Vendor) -> None:
     assert findings["write"].good
     assert findings["delete"].good
     assert findings["ranged read"].good
+    v2 = vendor.strict.list_v2 is None
+    assert findings["list version"].result == ("ListObjectsV2" if v2 else "ListObjects (V1)")
+    assert store.target.profile.list_v1 is not v2
+    assert store.target.profile.encoding_url is vendor.strict.encoding_url
     assert vendor.held() == {}
     vendor.refused.clear()
     store.write(b"after", b"1")
@@ -248,10 +253,10 @@ def test_payloads_are_signed_where_that_is_asked(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_bos_is_served_in_either_style(style: str) -> None:
-    no = (403, "AccessDenied", "Access Denied")
+    no = (404, "NoSuchBucket", "The specified bucket does not exist.")
     refused = {"virtual_style": no} if style == "path" else {"path_style": no}
     with Vendor(VENDORS["BOS"], **refused) as vendor:  # type: ignore[arg-type]
-        store = store_of(vendor, **({"addressing": "path"} if style == "path" else {}))
+        store = store_of(vendor)
         store.check()
         store.write(b"k", b"data")
         assert (store.target.style, vendor.held()) == (style, {b"k": b"data"})
@@ -268,6 +273,61 @@ def test_the_bucket_may_stand_in_the_host(vendor: Vendor) -> None:
         location = parse_location(f"vendor:{place.bucket}/{place.prefix}/")
         store = S3Store.open(location, place.connection)
         assert store.read(b"k") == b"data"
+        store.close()
+
+
+def test_an_independent_client_is_served(vendor: Vendor) -> None:
+    """The imitations are no more than strict: boto3, set up as the vendors' pages say, gets on with them."""
+    style = {"addressing_style": "path" if vendor.virtual_style or vendor.strict.type == "QINIU" else "virtual"}
+    config = {"s3": style, "request_checksum_calculation": "when_required"}
+    boto = client(vendor, config=config)
+    boto.put_object(Bucket=vendor.bucket, Key="a b+c/é", Body=b"data")
+    assert boto.get_object(Bucket=vendor.bucket, Key="a b+c/é")["Body"].read() == b"data"
+    assert [row["Key"] for row in boto.list_objects(Bucket=vendor.bucket)["Contents"]] == ["a b+c/é"]
+    upload = boto.create_multipart_upload(Bucket=vendor.bucket, Key="big")["UploadId"]
+    about = {"Bucket": vendor.bucket, "Key": "big", "UploadId": upload}
+    size = vendor.strict.part_fixed or vendor.strict.part_min
+    tags = [boto.upload_part(**about, PartNumber=n, Body=bytes(count))["ETag"] for n, count in ((1, size), (2, 3))]
+    parts = [{"PartNumber": n, "ETag": tag} for n, tag in enumerate(tags, 1)]
+    boto.complete_multipart_upload(**about, MultipartUpload={"Parts": parts})
+    assert vendor.held()[b"big"] == bytes(size + 3)
+    boto.delete_object(Bucket=vendor.bucket, Key="big")
+
+
+def test_huge_objects_are_copied_by_parts_on_the_server(vendor: Vendor, run: Runner) -> None:
+    size = (5 << 30) + 3
+    vendor.put_virtual(vendor.bucket, b"in/huge", size)
+    run.add(vendor.connection())
+    done = run("sync", f"vendor:{vendor.bucket}/in", f"vendor:{vendor.bucket}/copy")
+    assert counts(done)["copied"] == 1
+    assert vendor.object(vendor.bucket, b"copy/huge").body.size == size
+    sizes = vendor.object(vendor.bucket, b"copy/huge").part_sizes
+    assert len(sizes) == vendor.count("UploadPartCopy")
+    assert not vendor.strict.part_fixed or set(sizes[:-1]) == {vendor.strict.part_fixed}
+    assert vendor.count(["GetObject", "UploadPart"]) == 0
+
+
+def test_keys_that_a_vendor_lists_but_does_not_give_back_are_no_silent_loss(run: Runner) -> None:
+    """Qiniu: they would look as if they had vanished meanwhile."""
+    with Vendor(VENDORS["QINIU"]) as vendor, Vendor(MINE) as mine:
+        vendor.fill({b"/slashed": b"data", b"plain": b"data"})
+        run.add(vendor.connection())
+        run.add(mine.connection("mine"))
+        done = run("sync", f"vendor:{vendor.bucket}", f"mine:{mine.bucket}", code=1)
+        assert counts(done) == {"copied": 1, "equal": 0, "deleted": 0, "failed": 1, "skipped": 0}
+        assert mine.held() == {b"plain": b"data"}
+
+
+def test_a_bucket_of_another_region_is_followed() -> None:
+    strict = replace(
+        VENDORS["OSS"], host="s3.oss-cn-shanghai.aliyuncs.com", copied="oss-cn-shanghai.aliyuncs.com",
+        region="cn-shanghai",
+    )  # fmt: skip
+    with Vendor(strict, tells_endpoint=True) as vendor:
+        store = store_of(vendor, endpoint=f"http://oss-cn-hangzhou.aliyuncs.com:{vendor.port}")
+        store.write(b"k", b"data")
+        assert (vendor.held(), store.target.region) == ({b"k": b"data"}, "cn-shanghai")
+        assert [code for _, _, code in vendor.refused] == ["AccessDenied"]
         store.close()
 
 

@@ -28,6 +28,14 @@ def admit(vendor: Vendor, request: Request) -> None:
     strict = vendor.strict
     host = request.headers.get("host", "").rpartition(":")[0]
     if host != vendor.domain and not host.endswith("." + vendor.domain):
+        if vendor.tells_endpoint and host.endswith(vendor.domain.partition(".")[2].partition(".")[2]):
+            raise S3Error(
+                403,
+                "AccessDenied",
+                "The bucket you are attempting to access must be addressed using the specified endpoint. "
+                "Please send all future requests to this endpoint.",
+                extra=f"<Endpoint>{strict.copied}</Endpoint>",
+            )
         vendor.strays.append(host)
         raise S3Error(404, "NoSuchBucket", "The specified bucket does not exist.")
     _form(vendor, request)
@@ -85,6 +93,8 @@ def _signature(vendor: Vendor, request: Request) -> None:
 
 def _key(vendor: Vendor, request: Request) -> None:
     strict = vendor.strict
+    if request.op == "GetObject" and not strict.leading_slash and request.key.startswith(b"/"):
+        raise S3Error(404, "NoSuchKey", "The specified key does not exist.")
     if not request.key or request.method not in {"PUT", "POST"}:
         return
     if len(request.key) > strict.key_max:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from entrepot.model.entry import Info
-from entrepot.model.errors import ChangedError, EntrepotError, ForbiddenError, StoreError
+from entrepot.model.errors import ChangedError, EntrepotError, ForbiddenError, NameNotPossibleError, StoreError
 from entrepot.storage.base import Buffer, FileRegion, Op
 from entrepot.storage.wire.dialect import Again, Dialect, Endpoint
 from entrepot.storage.wire.tls import client_context
@@ -73,6 +73,12 @@ class S3Dialect(Dialect):
         """
         document = bytes(body[:65536])
         error = s3_error(status, head, document, self.subject(op))
+        if status == 404 and verb == "get" and self._slashed(op):
+            return NameNotPossibleError(
+                f"{error.subject}: this store does not give back keys that begin with a slash",
+                subject=error.subject,
+                hint="rename the object at the source",
+            )
         if status < 300 or error.retryable:
             return error
         try:
@@ -103,6 +109,10 @@ class S3Dialect(Dialect):
     def subject(self, op: Op) -> str:
         """The object as messages name it: ``bucket/key``."""
         return f"{self.target.bucket}/{(self.prefix + op.key).decode('utf-8', 'backslashreplace')}"
+
+    def _slashed(self, op: Op) -> bool:
+        """True for a key that is listed here but cannot be read: it is not gone, and must not count as such."""
+        return not self.target.profile.leading_slash and (self.prefix + op.key).startswith(b"/")
 
     def _form(self) -> tuple[object, ...]:
         """The parts of the profile that decide how requests look."""

@@ -54,6 +54,8 @@ def learn(target: S3Target, verb: str, status: int, headers: bytes, body: bytes)
         return learn_clock(target, headers)
     if code in errors.MOVED or status in {301, 302, 307, 308} or (status == 400 and verb == "head"):
         return _learn_region(target, headers, body)
+    if code == "AccessDenied" and element(body[:8192], b"Endpoint"):  # OSS: the bucket of another region
+        return _learn_region(target, headers, body)
     if _wants_virtual(status, code, said):
         return _learn_style(target)
     if code == "SignatureDoesNotMatch":
