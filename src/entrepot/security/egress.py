@@ -9,6 +9,7 @@ the one of refusals wins. IPv6 addresses that carry an IPv4 address are judged b
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -124,6 +125,22 @@ class EgressPolicy:
         """Read the lists. Raises UsageError for a line that is no rule."""
         rules = tuple(Rule.parse(text) for text in allow), tuple(Rule.parse(text) for text in deny)
         return cls(*rules, private=private, loopback=loopback, exclusive=exclusive)
+
+    def to_json(self) -> str:
+        """For processes that the server starts elsewhere: they connect under the same policy."""
+        lists = {"allow": [rule.text for rule in self.allow], "deny": [rule.text for rule in self.deny]}
+        flags = {"private": self.private, "loopback": self.loopback, "exclusive": self.exclusive}
+        return json.dumps(lists | flags)
+
+    @classmethod
+    def from_json(cls, text: str) -> EgressPolicy:
+        """The reverse of :meth:`to_json`. Raises UsageError: no process runs under half a policy."""
+        try:
+            return cls.of(**json.loads(text))
+        except (ValueError, TypeError):
+            raise UsageError(
+                "the policy for outgoing connections cannot be read", hint="start the process anew"
+            ) from None
 
     def check(self, host: str, address: str, port: int) -> None:
         """Raise EgressRefused unless ``address`` may be connected to on behalf of ``host``. This is the gate: call

@@ -107,7 +107,9 @@ class Verifier:
         subject = claims["sub"]
         if not subject or len(subject) > 255 or not subject.isprintable():
             raise AuthenticationError(_WRONG, hint="its claim sub is empty or too long")
-        name = _name(claims) or subject
+        name = (
+            f"oidc:{_name(claims) or subject}"  # never that of a user of ours, whatever the issuer lets people choose
+        )
         grants = tuple(dict.fromkeys(rule.grant for rule in self.issuer.rules if _holds(claims, rule)))
         return Principal(f"oidc:{subject}", name, Kind.USER, grants, token_id=f"oidc:{subject}"[:64])
 

@@ -216,3 +216,12 @@ def test_a_refusal_can_be_sent_between_processes_and_says_what_to_do() -> None:
     )
     assert "127.0.0.1" not in str(again), "what an inner name resolves to is not told"
     assert "egress_allow" in again.hint
+
+
+def test_a_policy_travels_to_other_processes() -> None:
+    policy = EgressPolicy.of(["10.0.0.0/8:443", "*.corp.example"], ["loopback"], private=False, exclusive=True)
+    assert EgressPolicy.from_json(policy.to_json()) == policy
+    assert EgressPolicy.from_json(DEFAULT.to_json()) == DEFAULT
+    for text in ("", "[]", "{", '{"allow": ["*"]}', '{"other": 1}'):
+        with pytest.raises(UsageError):
+            EgressPolicy.from_json(text)

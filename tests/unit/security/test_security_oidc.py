@@ -82,13 +82,13 @@ def test_a_good_token_says_who_it_is(verifier: Verifier, key: Any, alg: str) -> 
     token = made(key, alg, preferred_username="ana", groups=["x", "port"])
     assert looks_like_one(token)
     who = verifier.authenticate(token)
-    assert (who.id, who.name, who.grants) == ("oidc:u-1", "ana", (Grant(Role.OPERATOR, "team"),))
+    assert (who.id, who.name, who.grants) == ("oidc:u-1", "oidc:ana", (Grant(Role.OPERATOR, "team"),))
     assert allows(who, Action.TASK_CREATE, "team/x") and not allows(who, Action.TASK_READ, "other")
 
 
 def test_a_stranger_to_the_rules_is_known_and_may_nothing(verifier: Verifier) -> None:
     who = verifier.authenticate(made())
-    assert who.name == "u-1" and who.grants == ()
+    assert who.name == "oidc:u-1" and who.grants == ()
 
 
 @pytest.mark.parametrize(
