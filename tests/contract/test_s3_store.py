@@ -259,7 +259,9 @@ def test_a_vendor_that_ignores_start_after(fake_s3: FakeS3) -> None:
 def test_a_vendor_that_wants_the_bucket_in_the_host(fake_s3: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     lookup = socket.getaddrinfo
     names = {"data.localhost": "127.0.0.1"}  # not every resolver knows names below localhost
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more: lookup(names.get(host, host), *more))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *more, **named: lookup(names.get(host, host), *more, **named)
+    )
     fake_s3.make_bucket("data")
     refusal = status(403, "SecondLevelDomainForbidden", message="please use virtual hosted style")
     fake_s3.rule("*", refusal, when=lambda r: not r.headers["host"].startswith("data."))

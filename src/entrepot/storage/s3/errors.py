@@ -172,6 +172,7 @@ _STATUS: dict[int, _Rule] = {
     501: _CODES["NotImplemented"],
     503: _CODES["SlowDown"],
     507: _CODES["QuotaExceeded"],
+    573: _CODES["SlowDown"],  # Qiniu: one resource is asked too often
 }
 _SERVER_FAULT = _CODES["InternalError"]
 _REFUSED = _Rule(UnexpectedReplyError, "the store refused the request")
