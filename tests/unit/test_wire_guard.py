@@ -126,6 +126,30 @@ def test_an_sftp_place_does_not_connect(door: Door) -> None:
     place.close()
 
 
+def test_a_guarded_sftp_place_lends_no_keys_of_the_server(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncssh
+
+    from entrepot.storage.bridge.sftp import SftpPlace
+
+    seen: list[dict[str, Any]] = []
+
+    async def connect_with(*_: Any, **options: Any) -> Any:
+        seen.append(options)
+        raise OSError("far enough")
+
+    monkeypatch.setattr(asyncssh, "connect", connect_with)
+    for check in (None, Guard()):
+        guard(check)
+        place = SftpPlace("localhost", door.port, "user", Secret("x"))
+        with pytest.raises((EntrepotError, OSError)):
+            place.entries(b"")
+        place.close()
+    free, held = seen
+    assert "client_keys" not in free and "sock" not in free
+    assert (held["client_keys"], held["agent_path"], held["config"], held["password"]) == (None, None, None, "x")
+    held["sock"].close()
+
+
 def test_a_gcs_place_does_not_connect_not_even_after_a_redirect(door: Door) -> None:
     from entrepot.model.connection import Connection
     from entrepot.model.location import parse_location

@@ -125,6 +125,9 @@ def check_connection(connection: Connection) -> None:
             raise RequestError(
                 f"options.{option}", "files of the server cannot be used by connections", hint="leave it out"
             )
+    if connection.provider == "azure" and not connection.access_key:
+        # An empty one would be filled from the server's environment.
+        raise RequestError("access_key", "the storage account is missing", hint="give the name of the account")
     if connection.provider == "gcs" and connection.options.get("token") != "anon":
         raise RequestError(
             "options.token",

@@ -149,6 +149,7 @@ def test_names_that_no_volume_has(name: str) -> None:
         (Connection("c", "gcs", options={"token_file": "/x"}), "options.token_file"),
         (Connection("c", "gcs", options={"token": "cloud"}), "options.token"),
         (Connection("c", "gcs"), "options.token"),
+        (Connection("c", "azure"), "access_key"),
     ],
 )
 def test_connections_do_not_borrow_files_or_identities_of_the_server(connection: Connection, field: str) -> None:

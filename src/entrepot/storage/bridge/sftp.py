@@ -188,6 +188,8 @@ class SftpPlace:
             if self._password:
                 options["password"] = self._password.reveal()
             if guarded():
+                # A server works for others: it lends them neither its keys nor its agent nor its ssh_config.
+                options = {"client_keys": None, "agent_path": None, "config": None} | options
                 options["sock"] = await asyncio.to_thread(connect, self._host, self._port, 20.0)
             self._connection = await self._ssh.connect(
                 self._host, self._port, connect_timeout=20, keepalive_interval=15, **options
