@@ -76,6 +76,11 @@ def test_another_list_version(vendor: Vendor) -> None:
         assert (b"<KeyCount>" in answer.body) is (wanted is None)
 
 
+def test_pages_that_are_too_long(vendor: Vendor) -> None:
+    assert ask(vendor, query=[("max-keys", "1000")]).status == 200
+    assert ask(vendor, query=[("max-keys", "1001")]).code == "InvalidArgument"
+
+
 def test_a_listing_in_url_form(vendor: Vendor) -> None:
     vendor.fill({b"a b": b""})
     body = ask(vendor, query=[("encoding-type", "url")]).body

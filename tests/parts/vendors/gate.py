@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .server import Vendor
 
 _SCOPE = re.compile(r"Credential=(?P<ak>[^,]+)/\d{8}/(?P<region>[^/,]+)/(?P<service>[^/,]+)/aws4_request,")
+LIST_MAX = 1000
+_LISTS = {"ListObjectsV1", "ListObjectsV2"}
 _PARTED = {"UploadPart", "UploadPartCopy"}
 
 
@@ -46,6 +48,8 @@ def admit(vendor: Vendor, request: Request) -> None:
             raise refuse(style)
     if request.op == "ListObjectsV2" and isinstance(strict.list_v2, tuple):
         raise refuse(strict.list_v2)
+    if request.op in _LISTS and int(request.query.get("max-keys", "0") or 0) > LIST_MAX:
+        raise S3Error(400, "InvalidArgument", f"Argument max-keys must be an integer between 1 and {LIST_MAX}.")
     if request.op == "DeleteObjects" and not _digested(vendor, request) and strict.delete_without_md5:
         raise refuse(strict.delete_without_md5)
     _key(vendor, request)
