@@ -22,6 +22,7 @@ from entrepot.security import tokens
 from entrepot.security.egress import EgressPolicy
 from entrepot.security.identity import Grant, Kind, Principal, Role
 from entrepot.security.keyring import load_or_make
+from entrepot.storage.wire.resolve import guard
 
 _NUMBERS = itertools.count(1)
 
@@ -71,6 +72,7 @@ class Server:
         for client in self.clients:
             client.__exit__(None, None, None)
         self.control.pool.close()
+        guard(None)
 
 
 def control_over(place: str, data: Path, **settings: Any) -> tuple[Control, Bell]:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 import entrepot
 from entrepot.control.context import Control
 from entrepot.model.errors import EntrepotError
+from entrepot.storage.wire.resolve import guard
 
 from .door import Door
 from .errors import explain
@@ -35,6 +36,8 @@ def build(control: Control) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.control = control
+    # What this process connects to, it does for somebody who asked.
+    guard(control.egress.check)
     app.state.metrics = metrics = Metrics()
     for kind in (EntrepotError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)

@@ -6,7 +6,13 @@ from importlib import import_module
 
 from fastapi import APIRouter
 
-MODULES = ("entrepot.api.health",)
+MODULES = (
+    "entrepot.api.health",
+    "entrepot.api.native.connections",
+    "entrepot.api.native.volumes",
+    "entrepot.api.native.users",
+    "entrepot.api.native.tokens",
+)
 
 
 def routers() -> list[APIRouter]:
