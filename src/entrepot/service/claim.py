@@ -89,7 +89,7 @@ def claim(
             _refuse_overlap(connection, place_of(found.destination_identity), earlier.id if earlier else "")
         if earlier is not None:
             tasks.take_over(connection, earlier.id, this_process(), spec.options)
-            return Claim(earlier.id, True, _inherit(connection, earlier.id))
+            return Claim(earlier.id, True, inherit(connection, earlier.id))
         new = tasks.NewTask(
             id=new_id(),
             spec=spec,
@@ -101,11 +101,11 @@ def claim(
         tasks.create(connection, new)
         first: Phase = "verify" if spec.kind == "verify" else "scan"
         shards.add_ranges(connection, new.id, first, cuts)
-        heirs = _inherit(connection, new.id) if spec.kind == "sync" and not options.dry_run else ()
+        heirs = inherit(connection, new.id) if spec.kind == "sync" and not options.dry_run else ()
     return Claim(new.id, False, heirs)
 
 
-def _inherit(connection: Connection, task_id: str) -> tuple[str, ...]:
+def inherit(connection: Connection, task_id: str) -> tuple[str, ...]:
     """Take over what dead tasks left half-moved at the destination, to go on with it or to undo it.
 
     Answers the tasks with the very same destination.
@@ -152,15 +152,23 @@ def _base(prefix: bytes) -> bytes:
 
 
 def _refuse_overlap(connection: Connection, wanted: tasks.Place, own: str) -> None:
+    other = in_the_way(connection, wanted, own)
+    if other is not None:
+        raise GuardError(
+            f"task {other.id} (pid {other.owner.pid}) is writing to {other.spec.destination}, "
+            "which overlaps this destination",
+            hint="wait for it to end, or stop it first",
+        )
+
+
+def in_the_way(connection: Connection, wanted: tasks.Place, own: str) -> tasks.Task | None:
+    """A task that a live process drives now and that writes to a place which shares entries with this one."""
     for other in tasks.active(connection):
         if other.id == own or SyncOptions.from_json(other.spec.options).dry_run:
             continue
         if other.spec.kind != "verify" and overlaps(other.destination, wanted) and is_running(other):
-            raise GuardError(
-                f"task {other.id} (pid {other.owner.pid}) is writing to {other.spec.destination}, "
-                "which overlaps this destination",
-                hint="wait for it to end, or stop it first",
-            )
+            return other
+    return None
 
 
 def overlaps(a: tasks.Place, b: tasks.Place) -> bool:

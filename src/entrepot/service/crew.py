@@ -6,6 +6,7 @@ import functools
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from entrepot.fleet.local import LocalFleet
 from entrepot.ledger.ids import new_id
@@ -21,6 +22,14 @@ from .request import TaskRequest
 from .trade import Trade
 
 SCOUT_SERVE = 1.0
+
+
+class ScoutLost(InternalError):
+    """The process that looked at the places died: nothing is known of them."""
+
+
+def _nothing() -> None:
+    return
 
 
 class Crew:
@@ -51,12 +60,16 @@ class Crew:
         self.fleet.launch(runner_id)
         return runner_id
 
-    def scouted(self) -> Scouted:
-        """Wait for what the first runner found. Raises what the checks raised."""
+    def scouted(self, meanwhile: Callable[[], None] = _nothing) -> Scouted:
+        """Wait for what the first runner found. Raises what the checks raised.
+
+        ``meanwhile`` is called about once a second, and may raise to give up.
+        """
         while self.server.scouted is None:
             self.server.serve(SCOUT_SERVE)
             if self.server.scouted is None and self.server.gone:
-                raise InternalError("a runner died while it looked at the places", hint="run again")
+                raise ScoutLost("a runner died while it looked at the places", hint="run again")
+            meanwhile()
         if self.server.scouted.error is not None:
             raise self.server.scouted.error
         return self.server.scouted

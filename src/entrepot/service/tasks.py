@@ -68,6 +68,10 @@ def _nothing(_name: str) -> Connection | None:
     return None
 
 
+def _no_volume(_name: str) -> str | None:
+    return None
+
+
 def cancel(
     task_id: str,
     state_dir: str = "",
@@ -92,7 +96,7 @@ def cancel(
                 return task.state
             tasks.take_over(connection, task_id, this_process(), task.spec.options)
             tasks.order_stop(connection, task_id, "cancel")
-        _undo(
+        undo(
             ledger,
             task,
             state_directory(state_dir),
@@ -105,19 +109,22 @@ def cancel(
             return tasks.read(connection, task_id).state
 
 
-def _undo(
+def undo(
     ledger: Ledger,
     task: Task,
     state_dir: str,
     *,
     connections: Callable[[str], Connection | None],
     trade: Trade,
-    clock: Callable[[], float],
+    volumes: Callable[[str], str | None] = _no_volume,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Let a session without any range take away what earlier runs left."""
     runner_id = new_id()
     port = DirectPort(ledger, task.id, runner_id)
-    surroundings = WorkEnvironment(task_id=task.id, runner_id=runner_id, state_dir=state_dir, connection=connections)
+    surroundings = WorkEnvironment(
+        task_id=task.id, runner_id=runner_id, state_dir=state_dir, connection=connections, volume=volumes
+    )
     session = trade.open_session(task.spec, port, surroundings)
     try:
         session.drain("cancel")
