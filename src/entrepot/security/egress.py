@@ -183,9 +183,9 @@ class EgressPolicy:
     def check_url(self, url: str, schemes: Iterable[str] = ("http", "https")) -> tuple[str, str, int]:
         """(scheme, normal host, port) of a URL that may be tried. Raises EgressRefused.
 
-        The URL must have one reading only: no user or password, no backslash, blank or control character.
+        The URL must have one reading only: no user, password or fragment, no backslash, blank or control character.
         """
-        if len(url) > 8192 or not url.isprintable() or any(c in url for c in "\\ \t"):
+        if len(url) > 8192 or not url.isprintable() or any(c in url for c in "\\ \t#"):
             raise _refused("the URL", "it holds characters that clients read differently", "malformed")
         try:
             parts = urlsplit(url)
