@@ -152,6 +152,28 @@ class Keyring:
         return {key_id: _hkdf(key, f"entrepot/{purpose}".encode()) for key_id, key in self.keys.items()}
 
 
+class KeyFile:
+    """The ring of a key file, read again when the file was replaced: a rotation needs no restart.
+
+    A replacement that cannot be used leaves the ring as it is. Any number of threads may use it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._mark = _mark(path)
+        self._ring = load(path)
+
+    @property
+    def ring(self) -> Keyring:
+        """The ring as it is now; take it once for several calls that belong together."""
+        mark = _mark(self.path)
+        if mark != self._mark:
+            with contextlib.suppress(KeyFileError):
+                self._ring = load(self.path)
+            self._mark = mark
+        return self._ring
+
+
 def load(path: str) -> Keyring:
     """The ring of a key file. Raises KeyFileError when it is missing, damaged, or readable by others."""
     try:
@@ -249,6 +271,14 @@ def _locked(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _mark(path: str) -> tuple[int, int]:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (state.st_ino, state.st_mtime_ns)
 
 
 def _sync_directory(path: str) -> None:

@@ -78,7 +78,9 @@ class Issuer:
     """Where the keys are; empty: where the issuer's discovery document says."""
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("https://", "http://localhost", "http://127.0.0.1")) or not self.audience:
+        at = urlsplit(self.url)
+        safe = at.scheme == "https" or (at.scheme == "http" and at.hostname in ("localhost", "127.0.0.1", "::1"))
+        if not safe or not at.hostname or not self.audience:
             raise UsageError("OpenID Connect needs an issuer (https://…) and an audience", hint="set both or neither")
         unknown = set(self.algorithms) - set(ALGORITHMS)
         if unknown or not self.algorithms:

@@ -20,6 +20,7 @@ from entrepot.model.errors import InternalError, UsageError
 from entrepot.model.secret import Secret
 from entrepot.security.keyring import (
     BrokenSealError,
+    KeyFile,
     KeyFileError,
     Keyring,
     LostKeyError,
@@ -203,6 +204,23 @@ def test_rotation_adds_a_key_and_retiring_takes_keys_away(tmp_path: Path) -> Non
     with pytest.raises(LostKeyError):
         load(path).open(sealed, PLACE)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_a_rotation_is_seen_by_those_who_are_running(tmp_path: Path) -> None:
+    path = str(tmp_path / "keys.json")
+    first = load_or_make(path, os.urandom, 1.0)
+    file = KeyFile(path)
+    assert file.ring == first and file.ring is file.ring
+    second = rotate(path, os.urandom, 2.0)
+    sealed = second.seal(Secret("x"), PLACE, os.urandom)
+    assert file.ring.current == second.current
+    assert file.ring.open(sealed, PLACE).reveal() == "x"
+    write_private(path, b"damaged")
+    assert file.ring == second, "what cannot be used changes nothing"
+    os.unlink(path)
+    assert file.ring == second
+    with pytest.raises(KeyFileError):
+        KeyFile(path)
 
 
 def test_rotations_at_once_lose_no_key(tmp_path: Path) -> None:

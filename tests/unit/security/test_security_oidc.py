@@ -309,6 +309,8 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
     "settings",
     [
         ("http://login.example", "a", {}),
+        ("http://localhost.login.example", "a", {}),
+        ("https://", "a", {}),
         (URL, "", {}),
         (URL, "a", {"algorithms": ("HS256",)}),
         (URL, "a", {"algorithms": ("none",)}),
