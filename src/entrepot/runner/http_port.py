@@ -51,7 +51,8 @@ class Link:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._at = _address(server)
-        self._token = token
+        self.token = token
+        """Sent with every call; the server hands out a fresh one now and then."""
         self._ca_file = ca_file
         self._patience = patience
         self._clock = clock
@@ -89,7 +90,7 @@ class Link:
         if self._connection is None:
             self._connection = self._connect()
         kind = "application/json" if is_json else "application/octet-stream"
-        headers = {"Authorization": f"Bearer {self._token.reveal()}", "Content-Type": kind}
+        headers = {"Authorization": f"Bearer {self.token.reveal()}", "Content-Type": kind}
         self._connection.request("POST", self._at.path.rstrip("/") + path, data, headers)
         reply = self._connection.getresponse()
         return reply.status, reply.read()
@@ -188,7 +189,9 @@ class HttpPort:
         """Checkpoint."""
         self._send_segments()
         said = [port_json.progress_out(one) for one in progress]
-        orders = port_json.orders_in(self._call("report", {"progress": said, "final": list(final), "stats": stats}))
+        answer = self._call("report", {"progress": said, "final": list(final), "stats": stats})
+        self._link.token = Secret(answer["token"])
+        orders = port_json.orders_in(answer)
         if self._leaving() and not orders.stop:
             orders.stop = "pause"
         return orders

@@ -25,6 +25,8 @@ class Role(StrEnum):
     EDITOR = "editor"
     REVIEWER = "reviewer"
     READER = "reader"
+    RUNNER = "runner"
+    """A machine that lends its cores, and nothing else."""
 
 
 class Kind(StrEnum):
@@ -134,6 +136,7 @@ RIGHTS: Mapping[Role, frozenset[Action]] = MappingProxyType(
         Role.EDITOR: _SEE | _WORK,
         Role.OPERATOR: _SEE | _WORK | _RUN,
         Role.ADMIN: frozenset(Action),
+        Role.RUNNER: frozenset({Action.RUNNER_WORK}),
     }
 )
 """The one table: what each role may do within its scope. docs/security.md shows it."""
