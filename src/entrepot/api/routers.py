@@ -12,6 +12,10 @@ MODULES = (
     "entrepot.api.native.volumes",
     "entrepot.api.native.users",
     "entrepot.api.native.tokens",
+    "entrepot.api.native.webhooks",
+    "entrepot.api.native.usage",
+    "entrepot.api.native.audit",
+    "entrepot.api.compat.datasync.routes",
 )
 
 

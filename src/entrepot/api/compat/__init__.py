@@ -1,0 +1,1 @@
+"""The published API families: translators to the control plane, which decide nothing."""

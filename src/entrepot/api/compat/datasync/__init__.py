@@ -1,0 +1,1 @@
+"""The datasync family: requests and answers as its published page has them."""

@@ -1,0 +1,155 @@
+"""From the wish for a datasync task to its rows: ends that may be used, legs for several sources, hidden keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from entrepot.ledger import places, tasks
+from entrepot.ledger.datasyncs import FAMILY
+from entrepot.ledger.filing import Filing
+from entrepot.ledger.ids import new_id
+from entrepot.model.errors import RequestError, UsageError
+from entrepot.model.options import SyncOptions
+from entrepot.model.task import TaskSpec
+
+from .connections import seal
+from .datasync_ends import End, Found, Surroundings, Third, below, bucket, third, volume
+
+TYPES: Final[Mapping[str, tuple[str, str]]] = {
+    "AOSSTOFS": ("bucket", "volume"),
+    "FSTOAOSS": ("volume", "bucket"),
+    "THIRDTOAOSS": ("third", "bucket"),
+    "THIRDTOFS": ("third", "volume"),
+    "AOSSTOAOSS": ("bucket", "bucket"),
+    "FSTOFS": ("volume", "volume"),
+}
+"""What each type of task moves: from where, to where."""
+
+SOURCES_MAX: Final = 100
+NOWHERE: Final = End()
+
+
+@dataclass(slots=True, frozen=True)
+class NewJob:
+    """What is wanted."""
+
+    name: str
+    type: str
+    sources: tuple[End, ...] = ()
+    destination: End = NOWHERE
+    third: Third | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make(about: Surroundings, tool_id: str, tenant: str, new: NewJob, task_id: str) -> None:
+    """Write the task, its legs and its hidden connection. Raises RequestError that names the field."""
+    from_kind, to_kind = TYPES[new.type]
+    hidden_name = f"third-{task_id.lower()}"
+    if from_kind == "third":
+        sources = [_third(about, new, hidden_name)]
+    else:
+        sources = _sources(about, new, _END[from_kind])
+    destination = _END[to_kind](about, "dst_info", new.destination, writing=True)
+    request: dict[str, Any] = {
+        "uid": tool_id,
+        "tenant": tenant,
+        "src_info": [asdict(one.end) for one in sources],
+        "dst_info": asdict(destination.end),
+    }
+    if from_kind == "third" and new.third is not None:
+        request["src_third_info"] = new.third.shown()
+    text = json.dumps(request, ensure_ascii=False)
+    options = _options(new.options)
+    targets = _targets(sources, destination)
+    source_id = sources[0].connection_id
+    if sources[0].hidden is not None:
+        stored = seal(
+            about.control.keyring, sources[0].hidden, scope=about.scope, task_id=task_id, creator=about.who.name
+        )
+        places.add_connection(about.c, stored)
+        source_id = stored.id
+    several = len(sources) > 1
+    filing = Filing(
+        name=new.name,
+        scope=about.scope,
+        family=FAMILY,
+        type=new.type,
+        creator=about.who.name,
+        request=text,
+        source_connection="" if several else source_id,
+        destination_connection="" if several else destination.connection_id,
+    )
+    shown = ", ".join(one.location for one in sources)
+    spec = TaskSpec("sync", shown, destination.location, options.to_json())
+    tasks.create(about.c, tasks.NewTask(task_id, spec, "", filing=filing))
+    if several:
+        _legs(about, task_id, sources, targets, destination, options)
+
+
+def _legs(
+    about: Surroundings,
+    parent: str,
+    sources: Sequence[Found],
+    targets: Sequence[str],
+    destination: Found,
+    options: SyncOptions,
+) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        filing = Filing(
+            name=target,
+            scope=about.scope,
+            family="leg",
+            creator=about.who.name,
+            source_connection=source.connection_id,
+            destination_connection=destination.connection_id,
+            parent=parent,
+        )
+        spec = TaskSpec("sync", source.location, target, options.to_json())
+        tasks.create(about.c, tasks.NewTask(new_id(about.control.wall), spec, "", filing=filing))
+    about.c.change("UPDATE task SET legs = :legs WHERE id = :id", {"legs": len(sources), "id": parent})
+
+
+_END: Final[Mapping[str, Callable[..., Found]]] = {"bucket": bucket, "volume": volume}
+
+
+def _sources(about: Surroundings, new: NewJob, end: Callable[..., Found]) -> list[Found]:
+    if new.third is not None and new.third != Third():
+        raise RequestError("src_third_info", f"a task of type {new.type} has none", hint="take a type THIRDTO…")
+    if not new.sources:
+        raise RequestError("src_info", "missing", hint="at least one source")
+    if len(new.sources) > SOURCES_MAX:
+        raise RequestError("src_info", f"at most {SOURCES_MAX} sources")
+    return [end(about, f"src_info.{number}", one, writing=False) for number, one in enumerate(new.sources)]
+
+
+def _third(about: Surroundings, new: NewJob, hidden_name: str) -> Found:
+    if any(one != NOWHERE for one in new.sources):
+        raise RequestError("src_info", "a third-party source is named in src_third_info", hint="leave src_info out")
+    if new.third is None:
+        raise RequestError("src_third_info", "missing", hint="type, host, ak, sk and path of the source")
+    return third(about, "src_third_info", new.third, hidden_name)
+
+
+def _targets(sources: Sequence[Found], destination: Found) -> list[str]:
+    """One source goes right to the destination; several each into a directory with the last part of their name."""
+    if len(sources) == 1:
+        return [destination.location]
+    names = [(one.end.prefix or one.end.name).rpartition("/")[2] for one in sources]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise RequestError(
+                f"src_info.{number}",
+                f"two sources would both become {name!r} at the destination",
+                hint="make two tasks",
+            )
+    return [below(destination, name) for name in names]
+
+
+def _options(given: Mapping[str, Any]) -> SyncOptions:
+    try:
+        return SyncOptions(**given)
+    except (UsageError, TypeError) as fault:
+        raise RequestError("options", str(fault)) from None
