@@ -175,6 +175,21 @@ def test_the_generic_profile_is_refused(vendor: Vendor) -> None:
     store.close()
 
 
+def test_a_page_that_comes_for_ever_is_an_error_and_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OBS with URL-encoded listings: our own profile does not ask for them."""
+    names.pretend(monkeypatch)
+    with Vendor(VENDORS["OBS"]) as vendor:
+        vendor.quirks.max_keys = 3
+        vendor.fill({b"k%d" % n: b"" for n in range(8)})
+        store = opened(vendor)
+        assert len([row for page in store.pages() for row in page.rows]) == 8
+        store.target.profile.encoding_url = True
+        for listing in (store.pages, lambda: store.children(b"")):
+            with pytest.raises(model.UnexpectedReplyError, match="does not go on"):
+                list(listing())
+        store.close()
+
+
 @pytest.mark.parametrize("kind", sorted(name for name in VENDORS if VENDORS[name].path_style))
 def test_path_style_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone insists on path style at a place that no bucket can be put in front of."""

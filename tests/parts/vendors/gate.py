@@ -48,6 +48,8 @@ def admit(vendor: Vendor, request: Request) -> None:
             raise refuse(style)
     if request.op == "ListObjectsV2" and isinstance(strict.list_v2, tuple):
         raise refuse(strict.list_v2)
+    if request.op in _LISTS and strict.encoding_breaks_marker and "encoding-type" in request.query:
+        request.query.pop("marker", None)
     if request.op in _LISTS and int(request.query.get("max-keys", "0") or 0) > LIST_MAX:
         raise S3Error(400, "InvalidArgument", f"Argument max-keys must be an integer between 1 and {LIST_MAX}.")
     if request.op == "DeleteObjects" and not _digested(vendor, request) and strict.delete_without_md5:

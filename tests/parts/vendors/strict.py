@@ -47,6 +47,8 @@ class Strict:
     """``ignore``: ``list-type=2`` is overlooked and answered as V1."""
     encoding_url: bool = True
     """False: ``encoding-type=url`` is overlooked, keys come as XML text."""
+    encoding_breaks_marker: bool = False
+    """With ``encoding-type=url`` the marker is overlooked: the same page for ever."""
     aws_chunked: Refusal | None = NOT_IMPLEMENTED
     checksum_headers: Refusal | str | None = NOT_IMPLEMENTED
     """``ignore``: neither looked at nor repeated."""
@@ -129,6 +131,7 @@ VENDORS: dict[str, Strict] = {
         path_style=(405, "VirtualHostDomainRequired", "Please use virtual-host-style access."),
         list_v2=(405, "FsNotSupport", "ListObjectsV2 is not supported by a file system bucket."),
         encoding_url=False,
+        encoding_breaks_marker=True,
         part_min=100 * KIB,
         server="OBS",
     ),

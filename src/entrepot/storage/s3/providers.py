@@ -44,6 +44,7 @@ PROVIDERS: dict[str, Provider] = {
         domains=("amazonaws.com", "amazonaws.com.cn"),
         region_in_host=(
             r"^s3[.-](?:fips\.|dualstack\.|fips\.dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com",
+            r"^bucket\.vpce-[a-z0-9-]+\.s3\.([a-z]{2}(?:-[a-z]+)+-\d+)\.vpce\.amazonaws\.com",
         ),
         global_hosts=("s3.amazonaws.com", "s3-accelerate.amazonaws.com", "s3-accelerate.dualstack.amazonaws.com"),
         profile={"addressing": "virtual", "checksum": "crc32c"},
@@ -94,7 +95,8 @@ PROVIDERS: dict[str, Provider] = {
             "put_conditional": False, "part_min": MIB, "key_max": 850,
         },
     ),
-    # Huawei OBS: rclone lists with V1 and without URL-encoding; parallel-file-system buckets have no V2;
+    # Huawei OBS: rclone lists with V1 and without URL-encoding (file-system buckets have no V2, and with
+    # URL-encoding their marker does not work: the same page comes for ever);
     # the etag is no MD5 with server-side encryption; part 100 KB to 5 GB.
     "obs": Provider(
         endpoint="obs.{region}.myhuaweicloud.com",
@@ -114,8 +116,8 @@ PROVIDERS: dict[str, Provider] = {
         endpoint="s3.{region}.bcebos.com",
         domains=("bcebos.com",),
         region="bj",
-        region_in_host=(r"^s3\.([a-z0-9]+)\.bcebos\.com$",),
-        native=((r"^(?:bos\.)?(?!s3\.|bos\.|cdn\.)([a-z0-9]+\.bcebos\.com)$", r"s3.\1"),),
+        region_in_host=(r"^s3\.([a-z0-9]{2,3})\.bcebos\.com$",),
+        native=((r"^(?:bos\.)?(?!s3\.|bos\.|cdn\.)([a-z0-9]{2,3}\.bcebos\.com)$", r"s3.\1"),),
         profile={
             "addressing": "auto", "list_v1": True, "checksum": "", "content_md5_required": True,
             "put_conditional": False,

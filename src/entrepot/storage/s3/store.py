@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from entrepot.model.connection import Connection
 from entrepot.model.entry import Info, Page, Row
-from entrepot.model.errors import ForbiddenError, NotFoundError, StoreError, StoreTimeoutError
+from entrepot.model.errors import ForbiddenError, NotFoundError, StoreError, StoreTimeoutError, UnexpectedReplyError
 from entrepot.model.location import Location
 from entrepot.storage.base import Capabilities, Columns, Get, Head, Lane, List, Op, Part, Put, Store
 
@@ -19,7 +19,7 @@ from .exchange import Exchange, Query, Reply
 from .learn import learn
 from .probe import Facts, Finding, first_listing, keeps_double_slash, probe
 from .profiles import canonical_endpoint, resolve
-from .target import Profile, S3Target
+from .target import Profile, S3Target, capabilities
 from .walk import walk
 
 if TYPE_CHECKING:
@@ -185,6 +185,8 @@ class S3Store:
             op = List(after, token, columns, _nothing)
             self._run(op)
             page = op.page
+            if page.rows and after != floor and page.rows[0][0] <= after:
+                raise self._again(page.rows[0][0])
             if floor and page.rows and page.rows[0][0] <= floor:
                 page.rows = [row for row in page.rows if row[0] > floor]
             yield page
@@ -221,9 +223,18 @@ class S3Store:
             page = documents.level(reply.body, v1=v1, subject=str(self.location), columns=columns)
             rows = [(key[cut:], evidence, size) for key, evidence, size in page.rows]
             yield rows, [name[cut:] for name in page.prefixes]
-            if not page.next or page.next == mark:
+            if not page.next:
                 return
+            if page.next == mark:
+                raise self._again(mark)
             mark = page.next
+
+    def _again(self, key: bytes) -> UnexpectedReplyError:
+        return UnexpectedReplyError(
+            f"{self.location}: the listing does not go on: {key.decode('utf-8', 'backslashreplace')!r} comes again",
+            subject=str(self.location),
+            hint="entrepot connection test shows which kind of listing the endpoint does",
+        )
 
     # -- multipart uploads
 
@@ -361,22 +372,6 @@ class S3Store:
 
     def _subject(self, key: bytes) -> str:
         return f"{self.location}{key.decode('utf-8', 'backslashreplace')}"
-
-
-def capabilities(profile: Profile) -> Capabilities:
-    """The profile as callers of any store see it."""
-    return Capabilities(
-        server_copy=profile.copy,
-        part_min=profile.part_min,
-        part_max=profile.part_max,
-        part_fixed=profile.part_fixed,
-        parts_max=profile.parts_max,
-        put_max=profile.put_max,
-        copy_max=profile.copy_max,
-        key_max=profile.key_max,
-        start_after=profile.start_after,
-        ordered=profile.ordered,
-    )
 
 
 def _may_be_style(fault: StoreError) -> bool:

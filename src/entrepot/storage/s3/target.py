@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from entrepot.model.secret import Secret
+from entrepot.storage.base import Capabilities
 
 Checksum = Literal["crc64nvme", "crc32c", ""]
 Addressing = Literal["auto", "path", "virtual"]
@@ -135,3 +136,19 @@ class S3Target:
         port = "" if standard else f":{self.port}"
         path = self.base_path.decode("latin-1").rstrip("/")
         return f"{'https' if self.tls else 'http'}://{bare}{port}{path}"
+
+
+def capabilities(profile: Profile) -> Capabilities:
+    """The profile as callers of any store see it."""
+    return Capabilities(
+        server_copy=profile.copy,
+        part_min=profile.part_min,
+        part_max=profile.part_max,
+        part_fixed=profile.part_fixed,
+        parts_max=profile.parts_max,
+        put_max=profile.put_max,
+        copy_max=profile.copy_max,
+        key_max=profile.key_max,
+        start_after=profile.start_after,
+        ordered=profile.ordered,
+    )
