@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from entrepot.ledger.database import LedgerError, open_ledger
+from entrepot.ledger.gate import Gate
 from entrepot.ledger.pool import LedgerPool
 
 _ADD = "INSERT INTO event (task_id, at, kind, text) VALUES (:task, now(), 'k', '')"
@@ -141,3 +142,34 @@ def test_a_transaction_inside_another_is_a_fault_at_once(pool, ledger_place):
         with ledger.write() as connection:
             assert connection.value(_COUNT) == 0
     single.close()
+
+
+def test_a_gate_lets_in_by_turn_and_no_more_than_it_may():
+    gate = Gate(2)
+    assert gate.enter(0)
+    assert gate.enter(0)
+    assert not gate.enter(0.01)
+    entered = []
+
+    def come(number):
+        assert gate.enter(30)
+        entered.append(number)
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=come, args=(number,)))
+        threads[-1].start()
+        while len(gate._waiting) <= number:
+            pass
+    gate.leave()
+    threads[0].join(30)
+    assert not gate.enter(0.01), "the place went to the one who waited"
+    for number in (1, 2):
+        gate.leave()
+        threads[number].join(30)
+    assert entered == [0, 1, 2]
+    gate.leave()
+    gate.leave()
+    assert gate.enter(0)
+    assert gate.enter(0)
+    assert not gate.enter(0)

@@ -6,17 +6,20 @@ import threading
 
 from .database import Ledger, find_database, inside_another, open_session, too_busy
 from .dialect import BUSY_SECONDS, LedgerError
+from .gate import Gate
 from .session import Session
 
 CONNECTIONS = 16
 """The most connections at once to a database that is served."""
+READERS = 4
+"""The most threads that read a SQLite file at once: more of them only fight over the interpreter, and the writer,
+who has to get through between them, would take a hundred times as long."""
 
 
 class LedgerPool(Ledger):
     """A ledger with many connections. In a SQLite file readers never wait for the writer; writers take turns.
 
-    Connections are made when they are needed and kept. There are never more than threads in a transaction, and with
-    PostgreSQL never more than ``connections``.
+    Connections are made when they are needed and kept; with PostgreSQL there are never more than ``connections``.
     """
 
     def __init__(self, place: str, *, connections: int = CONNECTIONS) -> None:
@@ -24,8 +27,8 @@ class LedgerPool(Ledger):
         super().__init__(database)
         self._idle = [open_session(database)]
         # Threads that wait in SQLite for its one writer sleep and poll; here they are woken.
-        self._turn = threading.Lock() if database.one_writer else None
-        self._places = None if database.one_writer else threading.BoundedSemaphore(connections)
+        self._turn = Gate(1) if database.one_writer else None
+        self._places = Gate(READERS if database.one_writer else connections)
         self._writers: set[int] = set()
         self._closed = False
 
@@ -39,7 +42,7 @@ class LedgerPool(Ledger):
             raise LedgerError(f"the ledger {self.name} is closed", hint="this process is about to end")
         if writing:
             self._begin_writing()
-        elif self._places is not None:
+        else:
             self._wait(self._places)
         try:
             return self._idle.pop()
@@ -53,8 +56,8 @@ class LedgerPool(Ledger):
         self._wait(self._turn or self._places)
         self._writers.add(me)
 
-    def _wait(self, turn: threading.Lock | threading.Semaphore | None) -> None:
-        if turn is not None and not turn.acquire(timeout=BUSY_SECONDS):
+    def _wait(self, gate: Gate) -> None:
+        if not gate.enter(BUSY_SECONDS):
             raise too_busy(self.name)
 
     def give_back(self, session: Session, writing: bool) -> None:
@@ -65,10 +68,9 @@ class LedgerPool(Ledger):
             self._idle.append(session)
         if writing:
             self._writers.discard(threading.get_ident())
-        if self._places is not None:
-            self._places.release()
-        elif writing and self._turn is not None:
-            self._turn.release()
+            (self._turn or self._places).leave()
+        else:
+            self._places.leave()
 
     def close(self) -> None:
         """Close all connections; one in use is closed when its transaction ends."""
