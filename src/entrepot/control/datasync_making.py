@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from entrepot.ledger import places, tasks
+from entrepot.ledger import legs, places, tasks
 from entrepot.ledger.datasyncs import FAMILY
 from entrepot.ledger.filing import Filing
 from entrepot.ledger.ids import new_id
@@ -29,6 +29,8 @@ TYPES: Final[Mapping[str, tuple[str, str]]] = {
 """What each type of task moves: from where, to where."""
 
 SOURCES_MAX: Final = 100
+LEG: Final = "leg"
+"""The family of legs: no list shows it."""
 NOWHERE: Final = End()
 
 
@@ -71,45 +73,38 @@ def make(about: Surroundings, tool_id: str, tenant: str, new: NewJob, task_id: s
         )
         places.add_connection(about.c, stored)
         source_id = stored.id
-    several = len(sources) > 1
-    filing = Filing(
-        name=new.name,
-        scope=about.scope,
-        family=FAMILY,
-        type=new.type,
-        creator=about.who.name,
-        request=text,
-        source_connection="" if several else source_id,
-        destination_connection="" if several else destination.connection_id,
+    filing = Filing(name=new.name, scope=about.scope, family=FAMILY, type=new.type, creator=about.who.name)
+    whole = tasks.NewTask(
+        task_id,
+        TaskSpec("sync", ", ".join(one.location for one in sources), destination.location, options.to_json()),
+        "",
+        filing=replace(filing, request=text),
     )
-    shown = ", ".join(one.location for one in sources)
-    spec = TaskSpec("sync", shown, destination.location, options.to_json())
-    tasks.create(about.c, tasks.NewTask(task_id, spec, "", filing=filing))
-    if several:
-        _legs(about, task_id, sources, targets, destination, options)
-
-
-def _legs(
-    about: Surroundings,
-    parent: str,
-    sources: Sequence[Found],
-    targets: Sequence[str],
-    destination: Found,
-    options: SyncOptions,
-) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        filing = Filing(
-            name=target,
-            scope=about.scope,
-            family="leg",
-            creator=about.who.name,
-            source_connection=source.connection_id,
+    ends = [
+        replace(
+            filing,
+            family=LEG if len(sources) > 1 else FAMILY,
+            type="" if len(sources) > 1 else new.type,
+            source_connection=source_id if one.hidden else one.connection_id,
             destination_connection=destination.connection_id,
-            parent=parent,
         )
-        spec = TaskSpec("sync", source.location, target, options.to_json())
-        tasks.create(about.c, tasks.NewTask(new_id(about.control.wall), spec, "", filing=filing))
-    about.c.change("UPDATE task SET legs = :legs WHERE id = :id", {"legs": len(sources), "id": parent})
+        for one in sources
+    ]
+    if len(sources) == 1:
+        tasks.create(about.c, replace(whole, filing=replace(ends[0], request=text)))
+        return
+    born = about.control.wall()
+    parts = [
+        tasks.NewTask(
+            # Ids grow in the order of the sources.
+            new_id(lambda number=number: born + number / 1000),  # type: ignore[misc]
+            TaskSpec("sync", source.location, target, options.to_json()),
+            "",
+            filing=end,
+        )
+        for number, (source, target, end) in enumerate(zip(sources, targets, ends, strict=True))
+    ]
+    legs.create(about.c, whole, parts)
 
 
 _END: Final[Mapping[str, Callable[..., Found]]] = {"bucket": bucket, "volume": volume}

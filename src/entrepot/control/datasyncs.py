@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
-from entrepot.ledger import browse, datasyncs, live, places, tasks
+from entrepot.ledger import browse, datasyncs, legs, live, orders, places, tasks
 from entrepot.ledger.browse import Counts, Filter
 from entrepot.ledger.database import Connection, Row
 from entrepot.ledger.datasyncs import FAMILY, Failed
@@ -45,7 +45,7 @@ class Site:
 
 _SHOWN: Final = """task.id, task.name, task.type, task.state, task.reason, task.creator, task.request, task.created,
     task.started, task.finished, task.percent, task.total, task.total_bytes, task.copied, task.copied_bytes,
-    task.equal, task.failed"""
+    task.equal, task.failed, task.stop"""
 _ONE: Final = f"""SELECT {_SHOWN} FROM task
     WHERE task.id = :id AND task.scope = :scope AND task.family = '{FAMILY}' AND task.parent = ''"""
 
@@ -209,6 +209,24 @@ def failures(
     return found[:size], found[size - 1].id if len(found) > size else 0
 
 
+def order(control: Control, who: Principal, site: Site, task_id: str, verb: Verb) -> Job:
+    """Pause, resume, cancel or retry a task; one that runs obeys within seconds. Raises WrongState."""
+    with change(control, who, Action.TASK_CONTROL, f"{verb} task {task_id}", site.scope) as c:
+        row = _row(c, site, task_id, to_change=True)
+        states, done, act = _ORDERS[verb]
+        if verb == "resume" and row.stop == "pause":
+            states = _WORKING | states
+        if verb == "resume" and row.state == TaskState.REVIEW:
+            raise WrongState(
+                f"task {task_id} is PAUSED for a review: it cannot be resumed", hint="a reviewer can approve it"
+            )
+        _expect(row, done, states)
+        act(c, task_id)
+        job = _jobs(control, c, [_row(c, site, task_id)])[0]
+    control.wake()
+    return job
+
+
 def remove(control: Control, who: Principal, site: Site, task_id: str) -> None:
     """Forget an ended task with everything of its own. Raises WrongState for one that did not end."""
     with change(control, who, Action.TASK_DELETE, f"task {task_id}", site.scope) as c:
@@ -218,7 +236,7 @@ def remove(control: Control, who: Principal, site: Site, task_id: str) -> None:
 
 
 def _forget(c: Connection, task_id: str) -> None:
-    for leg in datasyncs.legs(c, task_id):
+    for leg in legs.of(c, task_id):
         tasks.remove(c, leg)
     tasks.remove(c, task_id)
 
@@ -244,7 +262,19 @@ STATES: Final[Mapping[TaskState, str]] = {
 """The family's word for each native state."""
 
 
-def _expect(row: Row, done: str, states: frozenset[TaskState], hint: str) -> None:
+Verb = Literal["pause", "resume", "cancel", "retry"]
+_WORKING: Final = frozenset({TaskState.QUEUED, TaskState.SCANNING, TaskState.RUNNING})
+_WAITING: Final = frozenset({TaskState.PAUSED, TaskState.REVIEW})
+_ORDERS: Final[Mapping[Verb, tuple[frozenset[TaskState], str, Callable[[Connection, str], TaskState]]]] = {
+    "pause": (_WORKING, "paused", orders.pause),
+    "resume": (_WAITING, "resumed", orders.resume),
+    "cancel": (_WORKING | _WAITING, "cancelled", orders.cancel),
+    "retry": (frozenset({TaskState.FAILED, TaskState.CANCELLED}), "retried", orders.retry),
+}
+"""From which states each order is taken, in which word, and what does it."""
+
+
+def _expect(row: Row, done: str, states: frozenset[TaskState], hint: str = "") -> None:
     if TaskState(row.state) not in states:
         raise WrongState(f"task {row.id} is {STATES[TaskState(row.state)]}: it cannot be {done}", hint=hint)
 

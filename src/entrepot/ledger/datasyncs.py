@@ -78,11 +78,6 @@ def volume_by_id(connection: Connection, volume_id: str) -> Row | None:
     return connection.first("SELECT * FROM volume WHERE id = :id", {"id": volume_id})
 
 
-def legs(connection: Connection, task_id: str) -> list[str]:
-    """Ids of a task's legs, in order."""
-    return [row.id for row in connection.execute("SELECT id FROM task WHERE parent = :id ORDER BY id", {"id": task_id})]
-
-
 def failures(connection: Connection, task_id: str, before: int, limit: int) -> list[Failed]:
     """Failed entries of a task and its legs, latest first; ``before`` is an id of the former page, or 0."""
     rows = connection.execute(_FAILURES, {"id": task_id, "before": before, "limit": limit})

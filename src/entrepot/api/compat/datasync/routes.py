@@ -82,6 +82,30 @@ def remove(ask: Ask, where: Where, task_id: shapes.TaskId) -> Response:
     return answer({})
 
 
+@router.post("/tasks/{task_id}:pause", response_model=shapes.Task)
+def pause(ask: Ask, where: Where, task_id: shapes.TaskId) -> Response:
+    """Stop where it is, to go on later."""
+    return answer(project.task(datasyncs.order(ask.control, ask.who, where, task_id, "pause")))
+
+
+@router.post("/tasks/{task_id}:resume", response_model=shapes.Task)
+def resume(ask: Ask, where: Where, task_id: shapes.TaskId) -> Response:
+    """Go on."""
+    return answer(project.task(datasyncs.order(ask.control, ask.who, where, task_id, "resume")))
+
+
+@router.post("/tasks/{task_id}:cancel", response_model=shapes.Task)
+def cancel(ask: Ask, where: Where, task_id: shapes.TaskId) -> Response:
+    """End it; nothing half-moved is left."""
+    return answer(project.task(datasyncs.order(ask.control, ask.who, where, task_id, "cancel")))
+
+
+@router.post("/tasks/{task_id}:retry", response_model=shapes.Task)
+def retry(ask: Ask, where: Where, task_id: shapes.TaskId) -> Response:
+    """Do again what failed, and whatever it had not come to."""
+    return answer(project.task(datasyncs.order(ask.control, ask.who, where, task_id, "retry")))
+
+
 @router.get("/tasks/{task_id}/failures", response_model=shapes.Failures)
 def failures(
     ask: Ask, where: Where, task_id: shapes.TaskId, page_size: PageSize = 100, page_token: PageToken = ""
