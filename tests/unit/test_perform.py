@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from entrepot.ledger import events, holding, live, shards, tasks
+from entrepot.ledger import events, holding, live, orders, shards, tasks
 from entrepot.ledger.database import open_ledger
 from entrepot.model.errors import PlaceError
 from entrepot.model.options import SyncOptions
@@ -156,6 +156,8 @@ def test_a_pause_that_was_taken_back_queues_the_task_again(tmp_path, ledger):
     with ledger.write() as connection:
         holding.hold(connection, task_id, this_process(), is_alive)
         tasks.transition(connection, task_id, TaskState.SCANNING)
+        assert orders.pause(connection, task_id) is TaskState.SCANNING
+        assert orders.resume(connection, task_id) is TaskState.SCANNING
         assert holding.leave(connection, task_id, TaskState.PAUSED, "paused") is TaskState.QUEUED
     assert look(ledger, task_id).reason == "resumed"
 

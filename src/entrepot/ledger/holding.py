@@ -91,7 +91,7 @@ def leave(connection: Connection, task_id: str, to: TaskState, reason: str = "")
         tasks.forget_journals(connection, task_id)
     if not tasks.transition(connection, task_id, to, reason) and reason:
         explain(connection, task_id, reason)
-    if to is TaskState.PAUSED and row.stop == "":
+    if to is TaskState.PAUSED and row.stop == "again":
         to = TaskState.QUEUED
         tasks.transition(connection, task_id, to, "resumed")
     keeps = row.stop == "cancel" and to not in END_STATES

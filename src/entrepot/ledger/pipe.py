@@ -166,3 +166,8 @@ class PipePort:
         """Journaled deletes."""
         found: list[Doomed] = self._call("next_doomed", shard, limit)
         return found
+
+    def failed_keys(self, shard: Shard) -> list[bytes]:
+        """Keys that failed before."""
+        found: list[bytes] = self._call("failed_keys", shard)
+        return found

@@ -30,7 +30,9 @@ class ServedPort(LedgerPort, Protocol):
         ...
 
 
-_CALLS = frozenset({"report", "release", "split", "partials", "save_partial", "drop_partial", "next_doomed"})
+_CALLS = frozenset(
+    {"report", "release", "split", "partials", "save_partial", "drop_partial", "next_doomed", "failed_keys"}
+)
 _FREEING = frozenset({"release", "split"})
 
 

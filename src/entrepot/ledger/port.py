@@ -95,3 +95,10 @@ class DirectPort:
         """Journaled deletes of a shard that are not done yet."""
         with self.ledger.read() as connection:
             return journal.next_doomed(connection, self.task_id, shard, limit)
+
+    def failed_keys(self, shard: Shard) -> list[bytes]:
+        """Keys of the shard's range that failed before."""
+        from . import retrying
+
+        with self.ledger.read() as connection:
+            return retrying.keys(connection, self.task_id, shard.cursor, shard.high)

@@ -18,7 +18,7 @@ LEASE_SECONDS = 20.0
 LOST_MAX = 5
 """A shard whose runner died this often without any progress is given up as failed."""
 
-_STOPS = {"": "", "pause": "pause", "cancel": "cancel", "drain": "pause", "done": ""}
+_STOPS = {"": "", "pause": "pause", "cancel": "cancel", "again": "pause", "drain": "pause", "done": ""}
 """What the order on a task means to a runner."""
 
 _ADD = """INSERT INTO shard (task_id, phase, state, low, cursor, high)
@@ -85,6 +85,11 @@ def add_done(connection: Connection, task_id: str, phase: Phase, totals: Totals)
     """Record a piece of work that needs no runner, with its totals."""
     connection.change(_ADD_DONE, {"task": task_id, "phase": phase, "empty": b"", **totals.as_dict()})
     _count(connection, task_id, totals, 0, 0)
+
+
+def add_settled(connection: Connection, task_id: str) -> None:
+    """The row that takes back what entries were counted as before they were tried again."""
+    connection.change(_ADD_DONE, {"task": task_id, "phase": "settled", "empty": b"", **Totals().as_dict()})
 
 
 def edges(connection: Connection, task_id: str, phase: Phase) -> list[bytes]:
@@ -158,6 +163,8 @@ def report(
             more = getattr(said.totals, name) - getattr(row, name)
             setattr(delta, name, getattr(delta, name) + more)
         entries += said.destination_entries - row.destination_entries
+        if row.phase == "retry":
+            _replace(connection, row, said, changes[-1])
         _keep(connection, about.warning_rows, row, said)
     connection.executemany(_STORE, changes)
     connection.change(_EXTEND, {"runner": runner_id, "seconds": seconds})
@@ -187,6 +194,17 @@ def _change(row: Row, said: Progress, ended: bool) -> dict[str, Any]:
     change["state"] = "done" if done else "failed" if ended else "leased"
     change["destination_entries"] = said.destination_entries
     return change
+
+
+def _replace(connection: Connection, row: Row, said: Progress, change: dict[str, Any]) -> None:
+    """Entries that are tried again: the old outcomes go in the same transaction in which the new ones come."""
+    from . import retrying
+
+    ended = change["state"] == "done" and row.high is None
+    if ended or change["cursor"] > row.cursor:
+        retrying.clear(connection, row.task_id, row.cursor, None if ended else change["cursor"])
+    if said.failures:
+        retrying.clear_keys(connection, row.task_id, [found.key for found in said.failures])
 
 
 def _keep(connection: Connection, warning_rows: int, row: Row, said: Progress) -> None:

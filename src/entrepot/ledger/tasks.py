@@ -137,7 +137,7 @@ class Task:
 
 def counted(kind: str, phase: str) -> Sequence[str]:
     """Totals of a shard that count for the task: a second look at copied entries adds only what is bad."""
-    return _SECOND_LOOK if kind == "sync" and phase == "verify" else FIELDS
+    return _SECOND_LOOK if kind == "sync" and phase in {"verify", "verified"} else FIELDS
 
 
 def create(connection: Connection, new: NewTask) -> None:

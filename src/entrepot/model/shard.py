@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 from .entry import Evidence
 from .totals import Totals
 
-Phase = Literal["scan", "verify", "delete"]
+Phase = Literal["scan", "verify", "delete", "retry"]
+"""What is done with a range; "retry" looks only at the keys in it that failed before."""
 
 
 @dataclass(slots=True)
@@ -145,4 +146,8 @@ class LedgerPort(Protocol):
 
     def next_doomed(self, shard: Shard, limit: int) -> list[Doomed]:
         """Journaled deletes above ``shard.cursor`` in key order."""
+        ...
+
+    def failed_keys(self, shard: Shard) -> list[bytes]:
+        """For a shard of the phase "retry": keys above ``shard.cursor`` that failed before, ascending."""
         ...

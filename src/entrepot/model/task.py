@@ -45,11 +45,11 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.REVIEW: frozenset({TaskState.QUEUED, TaskState.REJECTED, TaskState.CANCELLED}),
     TaskState.SUCCEEDED: frozenset(),
     TaskState.FAILED: frozenset({TaskState.QUEUED}),
-    TaskState.CANCELLED: frozenset(),
+    TaskState.CANCELLED: frozenset({TaskState.QUEUED}),
     TaskState.REJECTED: frozenset(),
 }  # fmt: skip
-"""REVIEW is where a delete guard puts a task on a server; FAILED → QUEUED is a retry; a task whose server or process
-ended is QUEUED again, too."""
+"""REVIEW is where a delete guard puts a task on a server; FAILED and CANCELLED → QUEUED is a retry; a task whose server or
+process ended is QUEUED again, too."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -24,7 +24,7 @@ BEAT_EVERY = 1.0
 DRAIN_SECONDS = 10.0
 LEAVE_SECONDS = 5.0
 RESTART_PAUSE = 0.1
-_STATE_AFTER = {"pause": TaskState.PAUSED, "cancel": TaskState.CANCELLED}
+_STATE_AFTER = {"pause": TaskState.PAUSED, "again": TaskState.PAUSED, "cancel": TaskState.CANCELLED}
 
 
 def _no_beat(_connection: Connection, _shot: Snapshot | None) -> None:

@@ -183,7 +183,7 @@ class _Performance:
         if self._interrupts.count:
             raise _Stopped(TaskState.QUEUED, "the server stopped: it goes on with the next start")
         order = self._ledger.settle(lambda c: tasks.beat(c, self._job.task_id))
-        if order == "pause":
+        if order in {"pause", "again"}:
             raise _Stopped(TaskState.PAUSED, "asked for from outside")
         if order == "cancel":
             raise _Stopped(TaskState.QUEUED, "")

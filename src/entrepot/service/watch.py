@@ -144,7 +144,7 @@ def _longest(one: float | None, other: float | None) -> float | None:
 
 def _phase(counts: dict[tuple[Phase, str], int]) -> str:
     going = {phase for (phase, state), n in counts.items() if n and state in {"queued", "leased"}}
-    return next((phase for phase in ("scan", "delete", "verify") if phase in going), "")
+    return next((phase for phase in ("scan", "retry", "delete", "verify") if phase in going), "")
 
 
 def _requests(stats: dict[str, dict[str, int]]) -> dict[str, int]:

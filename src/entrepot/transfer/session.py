@@ -26,7 +26,7 @@ from .cutting import Cutter
 from .deletes import DeleteRun
 from .ends import End, way_of
 from .filters import Filter
-from .keylist import Keys
+from .keylist import FewKeys, Keys
 from .report import Segment
 from .scan import Extra, Scan
 from .track import Track, make_track
@@ -121,7 +121,9 @@ class TransferSession:
         looks = phase == "verify"
         mover: Mover = VerifyMover() if looks else DryMover() if options.dry_run else self._make_mover(self._recall)
         mode = options.compare if self._verifies or not looks else "checksum"
-        doom: Extra = "doom" if options.delete == "destination" else "leave"
+        if phase == "retry" and mode not in {"missing", "newer"}:
+            mode = "always"  # it failed: what lies at the destination is no evidence
+        doom: Extra = "doom" if options.delete == "destination" and phase == "scan" else "leave"
         extra: Extra = ("tell" if self._verifies else "leave") if looks else doom
         track = make_track(
             mode,
@@ -176,13 +178,14 @@ class TransferSession:
                 self._recall.known[partial.key] = partial
         track = self._track(shard.phase)
         low, high = shard.cursor, shard.high
+        keys = self._keys if shard.phase != "retry" else FewKeys(self._port.failed_keys(shard))
         feeds = [
             end.feed(
                 low,
                 high,
                 track.columns,
                 self.options,
-                self._keys,
+                keys,
                 _nothing,
                 changed=track.changed,
                 source=end is self.source,

@@ -294,7 +294,8 @@ def _segments(options: SyncOptions, env: WorkEnvironment, verifies: bool) -> Cal
     if not verifies and not options.report:
         return None
     directory = os.path.join(env.state_dir, "segments", env.task_id)
-    return lambda shard: Segment(directory, shard)
+    # Ranges that are tried again lie across the others: their outcomes replace single lines.
+    return lambda shard: Segment(directory + ".again" if shard.phase == "retry" else directory, shard)
 
 
 def open_end(store: Store, reactor: Reactor, options: SyncOptions, env: WorkEnvironment, writes: bool) -> End:
