@@ -68,11 +68,11 @@ def drop_quota(control: Control, who: Principal, scope: str, name: str) -> None:
 def day(field: str, text: str) -> date:
     """A day such as ``2026-11-22``. Raises RequestError."""
     try:
-        if not _DAY.fullmatch(text):
+        if not _DAY.fullmatch(text) or text < "1970":
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:
-        raise RequestError(field, "no day of the form 2026-11-22") from None
+        raise RequestError(field, "no day from 1970 on of the form 2026-11-22") from None
 
 
 def _check_name(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -79,7 +79,7 @@ def read(
     today = datetime.fromtimestamp(ask.control.wall(), UTC).date()
     last = last or today.isoformat()
     if not first:
-        first = (usage.day("to", last) - timedelta(days=_DAYS - 1)).isoformat()
+        first = max(date(1970, 1, 1), usage.day("to", last) - timedelta(days=_DAYS - 1)).isoformat()
     question = [first, last, scope]
     after = paging.mark(page_token, (str, str), question)
     rows = usage.read(
