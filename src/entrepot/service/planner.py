@@ -1,0 +1,47 @@
+"""Looks after schedules: the scheduler that holds the leader lease calls it, and learns when to call again."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from entrepot.control.context import Control
+from entrepot.control.starting import fail, fire
+from entrepot.ledger import schedules
+from entrepot.ledger.dialect import LedgerError
+from entrepot.model.errors import InternalError
+
+LOG = logging.getLogger("entrepot.planner")
+
+WAITING_SECONDS: Final = 1.0
+"""How often it is looked whether the task has ended that a due run waits for."""
+
+
+def due(control: Control, now: float | None = None) -> float | None:
+    """Start what is due; what was missed while no server ran is made up for by one run of each schedule.
+
+    Answers when there is something to do again (Unix time by the ledger's clock), None: not before a schedule is
+    made or changed. Others may do the same at the same time: each run is started once.
+    """
+    with control.pool.read() as c:
+        moment = float(c.value("SELECT now()")) if now is None else now
+        found = [*schedules.due(c, moment), *schedules.waiting(c)]
+    for schedule_id in dict.fromkeys(found):
+        _fire(control, schedule_id, moment)
+    with control.pool.read() as c:
+        following = schedules.next_due(c)
+        if schedules.waiting(c, 1):
+            soon = moment + WAITING_SECONDS
+            following = soon if following is None else min(following, soon)
+    return following
+
+
+def _fire(control: Control, schedule_id: str, now: float) -> None:
+    """One schedule that cannot be run must not keep the others from it."""
+    try:
+        fire(control, schedule_id, now)
+    except LedgerError:
+        raise
+    except Exception:
+        LOG.exception("schedule %s could not be run", schedule_id)
+        fail(control, schedule_id, now, InternalError("the server failed to start it; its log says why"))
