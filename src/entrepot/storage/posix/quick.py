@@ -59,43 +59,45 @@ class Quick:
         if target.root.folds is not False:
             return
         home, temporary = target.fd, target.fresh_name()
-        flags, cut, links, set_mode = self._source.read_flags, len(prefix), self._links, self._mode
-        wide = target.umask | ~0o777
-        unheld = 0o666
-        while rows:
-            row = rows[0]
-            key, listed, size = row
-            name = key[cut:]
-            if size > SMALL or not key.startswith(prefix) or b"/" in name or name[:1] in b"." or clock() >= until:
-                return
-            fd = os.open(name, flags, dir_fd=origin)
-            try:
-                data = os.read(fd, size + 1)
-                state = os.fstat(fd)
-            finally:
-                os.close(fd)
-            bits = state.st_mode
-            if (
-                len(data) != size
-                or state.st_size != size
-                or bits & 0o170000 != stat.S_IFREG
-                or (state.st_mtime_ns != listed and not matches(state, listed))
-                or (links and state.st_nlink > 1)
-            ):
-                return
-            fd = os.open(temporary, CREATE, bits & 0o777 if set_mode else unheld, dir_fd=home)
-            try:
+        flags, cut, regular = self._source.read_flags, len(prefix), stat.S_IFREG
+        links, set_time, set_mode = self._links, self._mtime, self._mode
+        beyond = (target.umask | 0o7000) if set_mode else 0  # bits that creating a file does not give it
+        count = 0
+        try:
+            for key, listed, size in rows:
+                name = key[cut:]
+                if size > SMALL or not key.startswith(prefix) or b"/" in name or name[:1] in b"." or clock() >= until:
+                    return
+                fd = os.open(name, flags, dir_fd=origin)
                 try:
-                    if os.write(fd, data) != size:
-                        raise OSError
-                    if set_mode and bits & wide & 0o7777:
-                        os.fchmod(fd, bits & 0o1777)
-                    if self._mtime:
-                        os.utime(fd, ns=(state.st_mtime_ns, state.st_mtime_ns))
+                    data = os.read(fd, size + 1)
+                    state = os.fstat(fd)
                 finally:
                     os.close(fd)
-                os.rename(temporary, name, src_dir_fd=home, dst_dir_fd=parent)
-            except BaseException:
-                unlink_quietly(temporary, home)
-                raise
-            done.append(rows.popleft())
+                bits, written = state.st_mode, state.st_mtime_ns
+                if (
+                    len(data) != size
+                    or state.st_size != size
+                    or bits & 0o170000 != regular
+                    or (written != listed and not matches(state, listed))
+                    or (links and state.st_nlink > 1)
+                ):
+                    return
+                fd = os.open(temporary, CREATE, bits & 0o777 if set_mode else 0o666, dir_fd=home)
+                try:
+                    try:
+                        if os.write(fd, data) != size:
+                            raise OSError
+                        if bits & beyond:
+                            os.fchmod(fd, bits & 0o1777)
+                        if set_time:
+                            os.utime(fd, ns=(written, written))
+                    finally:
+                        os.close(fd)
+                    os.rename(temporary, name, src_dir_fd=home, dst_dir_fd=parent)
+                except BaseException:
+                    unlink_quietly(temporary, home)
+                    raise
+                count += 1
+        finally:
+            done += [rows.popleft() for _ in range(count)]
