@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from entrepot.api.app import build
 from entrepot.control import grants
 from entrepot.control.context import Control
+from entrepot.control.issuer import verifier_of
 from entrepot.control.settings import Settings
 from entrepot.ledger import access
 from entrepot.ledger.ids import new_id
@@ -89,5 +90,6 @@ def control_over(place: str, data: Path, **settings: Any) -> tuple[Control, Bell
         egress=EgressPolicy.of(loopback=True),
         wake=bell,
         state_dir=str(state),
+        oidc=verifier_of(chosen),
     )
     return control, bell

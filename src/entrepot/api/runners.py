@@ -336,6 +336,25 @@ def next_doomed(ask: Ask, task: Task, runner: Runner, wanted: Doomed) -> Respons
     return answer({"doomed": [port_json.doomed_out(one) for one in found]})
 
 
+class Again(Wanted):
+    """A range that is looked at again."""
+
+    shard: Open
+
+
+class FailedKeys(Answer):
+    """Keys as base64."""
+
+    keys: list[str]
+
+
+@router.post("/tasks/{task}/{runner}:failed_keys", response_model=FailedKeys)
+def failed_keys(ask: Ask, task: Task, runner: Runner, wanted: Again) -> Response:
+    """The keys of a range that failed before."""
+    found = _port(ask, task, runner).failed_keys(port_json.shard_in(wanted.shard))
+    return answer({"keys": [port_json.text_of(key) for key in found]})
+
+
 _OCTETS = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 

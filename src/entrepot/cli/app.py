@@ -27,6 +27,7 @@ _TABLE = {
     "connection": ("connection", "Store and test endpoints and credentials."),
     "doctor": ("doctor", "Check this machine and what Entrepot needs."),
     "tasks": ("tasks", "Show the runs of this machine."),
+    "runner": ("runner", "Lend the cores of this machine to a server."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 _OTHER_WORDS = {"task": "tasks", "connections": "connection"}

@@ -15,6 +15,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from entrepot.security.egress import EgressPolicy
+    from entrepot.security.oidc import Verifier
 
 ADDRESS: ContextVar[str] = ContextVar("entrepot_address", default="")
 """Where the request that is being served came from, for the audit; empty for the server's own doings."""
@@ -35,3 +36,5 @@ class Control:
     wake: Callable[[], None]
     state_dir: str
     wall: Callable[[], float] = time.time
+    oidc: Verifier | None = None
+    """Checks tokens of an outside issuer, where there is one."""

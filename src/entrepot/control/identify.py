@@ -8,7 +8,7 @@ from entrepot.ledger import access
 from entrepot.ledger.database import Row
 from entrepot.model.errors import AuthenticationError
 from entrepot.model.secret import Secret
-from entrepot.security import signing, tokens
+from entrepot.security import oidc, signing, tokens
 from entrepot.security.identity import Principal
 
 from .context import Control
@@ -38,6 +38,8 @@ def identify(control: Control, presented: Presented) -> Principal:
         raise AuthenticationError("no credentials were sent", hint="send Authorization: Bearer TOKEN")
     if tokens.is_task_token(text):
         return _runner(control, text)
+    if control.oidc is not None and oidc.looks_like_one(text):
+        return control.oidc.authenticate(text)
     return _token(control, text)
 
 

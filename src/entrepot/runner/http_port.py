@@ -237,6 +237,11 @@ class HttpPort:
         answer = self._call("next_doomed", {"shard": port_json.shard_out(shard), "limit": limit})
         return [port_json.doomed_in(value) for value in answer["doomed"]]
 
+    def failed_keys(self, shard: Shard) -> list[bytes]:
+        """The keys of a range that failed before and are looked at again."""
+        answer = self._call("failed_keys", {"shard": port_json.shard_out(shard)})
+        return [port_json.bytes_of(key) for key in answer["keys"]]
+
     def farewell(self, outcome: str, text: str) -> None:
         """Say why this runner ends: "" (done), "stopped", "error", "crash"."""
         self._call("farewell", {"outcome": outcome, "text": text})

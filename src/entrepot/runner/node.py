@@ -25,7 +25,7 @@ from entrepot.work.session import Session
 from . import process
 from .http_port import HttpPort, Link
 
-ASK_WAIT = 15.0
+ASK_WAIT = 5.0
 """Seconds that a call for a task waits on the server."""
 BEAT = 5.0
 """Seconds between signs of life while a task is being worked on."""

@@ -17,6 +17,7 @@ from entrepot.model.secret import Secret
 from .call import RETRIED, Call, pause_before
 from .errors import NotReachable, error_from
 from .stream import Event, Reader
+from .token import find_token
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Settings:
                 f"{self.server!r} is no address of a server" if self.server else "no server is named",
                 hint="write https://HOST:PORT, or set ENTREPOT_SERVER",
             )
-        self.token = _token(token, token_file)
+        self.token = find_token(token, token_file)
         self.timeout = timeout
         self.verify: bool | str = not insecure_skip_verify and (ca_file or True)
 
@@ -60,19 +61,6 @@ class Settings:
             "follow_redirects": False,
             "trust_env": False,
         }
-
-
-def _token(given: str | Secret, file: str) -> Secret:
-    if given:
-        return given if isinstance(given, Secret) else Secret(given)
-    file = file or os.environ.get("ENTREPOT_TOKEN_FILE", "")
-    if file:
-        try:
-            with open(file, encoding="utf-8") as opened:
-                return Secret(opened.read().strip())
-        except (OSError, UnicodeDecodeError) as fault:
-            raise UsageError(f"the token file {file} cannot be read: {fault}") from None
-    return Secret(os.environ.get("ENTREPOT_TOKEN", ""))
 
 
 def _request(client: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
