@@ -13,6 +13,7 @@ from entrepot.model import errors as model
 from entrepot.model.location import parse_location
 from entrepot.model.secret import Secret
 from entrepot.storage.s3.store import S3Store
+from entrepot.storage.s3.thirdparty import connection_for
 from parts.vendors import names
 from parts.vendors.client import Answer, ask
 from parts.vendors.server import Vendor
@@ -244,6 +245,18 @@ def test_keys_that_the_vendor_does_not_take_fail_by_name(vendor: Vendor) -> None
     if not vendor.strict.leading_slash:
         with pytest.raises(model.NameNotPossibleError):
             store.write(b"/k", b"")
+    store.close()
+
+
+def test_a_public_bucket_is_read_without_keys(vendor: Vendor) -> None:
+    vendor.public = True
+    connection = replace(connection_for(vendor.strict.type, vendor.host, "", ""), name="vendor")
+    store = S3Store.open(parse_location(f"vendor:{vendor.bucket}/"), connection)
+    store.check()
+    assert store.read(b"k") == b"data"
+    assert all("authorization" not in request.headers for request in vendor.requests)
+    with pytest.raises(model.ForbiddenError):
+        store.write(b"new", b"data")
     store.close()
 
 

@@ -83,6 +83,8 @@ def _form(vendor: Vendor, request: Request) -> None:
 def _signature(vendor: Vendor, request: Request) -> None:
     strict = vendor.strict
     if "authorization" not in request.headers and "X-Amz-Signature" not in request.query:
+        if vendor.public and request.method in {"GET", "HEAD"}:
+            return
         raise refuse(strict.anonymous)
     scope = _SCOPE.search(request.headers.get("authorization", ""))
     if scope is None or scope["service"] != "s3":

@@ -69,6 +69,8 @@ class Vendor(FakeS3):
         self.tells_endpoint = tells_endpoint
         """Requests to another region's host are told the right one."""
         self.secrets = {strict.ak: strict.sk}
+        self.public = False
+        """Anybody may read."""
         self.strays: list[str] = []
         """Hosts that were asked for and are not the vendor's."""
         self.refused: list[tuple[str, int, str]] = []

@@ -94,7 +94,8 @@ def provider_for(kind: str) -> Provider:
 def connection_for(kind: str, host: str, ak: str, sk: str) -> Connection:
     """The connection that a third-party source means, without the bucket that ``host`` may hold.
 
-    ``ak`` and ``sk`` both empty means a public bucket. For WASB they are the account and its key (or a SAS).
+    It has no name yet. ``ak`` and ``sk`` both empty means a public bucket. For WASB they are the account and its
+    key (or a SAS).
     Raises UsageError whose message begins with the field that is wrong.
     """
     provider = provider_for(kind)
