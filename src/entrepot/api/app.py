@@ -19,6 +19,7 @@ from entrepot.storage.wire.resolve import guard
 
 from .door import Door
 from .errors import explain
+from .live import Hub
 from .metrics import Metrics
 from .openapi import document
 from .routers import routers
@@ -39,6 +40,7 @@ def build(control: Control) -> FastAPI:
     # What this process connects to, it does for somebody who asked.
     guard(control.egress.check)
     app.state.metrics = metrics = Metrics()
+    app.state.hub = Hub(control)
     for kind in (EntrepotError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)
     for router in routers():
@@ -53,6 +55,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     control: Control = app.state.control
     to_thread.current_default_thread_limiter().total_tokens = control.settings.api_threads
     yield
+    app.state.hub.close()
 
 
 async def _answer(request: Request, error: Exception) -> Response:

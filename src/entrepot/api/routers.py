@@ -8,6 +8,8 @@ from fastapi import APIRouter
 
 MODULES = (
     "entrepot.api.health",
+    "entrepot.api.native.tasks",
+    "entrepot.api.native.syncs",
     "entrepot.api.native.connections",
     "entrepot.api.native.volumes",
     "entrepot.api.native.users",

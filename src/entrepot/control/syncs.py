@@ -23,6 +23,7 @@ from .context import Control
 from .locations import Spot, spot
 from .once import NEVER, Once
 from .scoping import scope_of
+from .tasks import Detail, detail_of
 
 FAMILY: Final = "native"
 PRIORITIES: Final = (-100, 100)
@@ -61,16 +62,17 @@ class Checked:
     list: Spot | None
 
 
-def create(control: Control, who: Principal, wanted: Sync, once: Once = NEVER, *, preview: bool = False) -> str:
-    """Put a sync into the queue; the id of its task. ``preview``: only look, and tell what would be done."""
+def create(control: Control, who: Principal, wanted: Sync, once: Once = NEVER, *, preview: bool = False) -> Detail:
+    """Put a sync into the queue; its task. ``preview``: only look, and tell what would be done."""
     scope = scope_of(who, Action.TASK_CREATE, wanted.scope)
     subject = f"sync {wanted.name}".rstrip()
     with change(control, who, Action.TASK_CREATE, subject, scope) as c:
         once.begin(c, who)
         task_id = place(control, c, who, check(c, who, scope, wanted, preview=preview))
-        once.keep(c, who, task_id)
+        made = detail_of(c, task_id)
+        once.keep(c, who, made)
     control.wake()
-    return task_id
+    return made
 
 
 def check(c: Connection, who: Principal, scope: str, wanted: Sync, *, preview: bool = False) -> Checked:

@@ -108,13 +108,24 @@ def by_number(
 
 
 def by_mark(
-    connection: Connection, wanted: Filter, mark: str, size: int, *, columns: str = "task.*", counts: Counts
+    connection: Connection,
+    wanted: Filter,
+    mark: str,
+    size: int,
+    *,
+    columns: str = "task.*",
+    counts: Counts,
+    oldest_first: bool = False,
 ) -> Page:
-    """The ``size`` tasks after ``mark`` (the last id of the former page; empty: from the newest), and the total."""
+    """The ``size`` tasks after ``mark`` (the last id of the former page; empty: from the first), and the total."""
     browser = _Browser(connection, wanted)
     few, total = browser.few(counts)
-    if few is not None:
+    if few is not None and oldest_first:
+        ids = [one for one in reversed(few) if one > mark][: size + 1]
+    elif few is not None:
         ids = [one for one in few if not mark or one < mark][: size + 1]
+    elif oldest_first:
+        ids = browser.walk("ASC", size + 1, 0, after=mark)
     else:
         ids = browser.walk("DESC", size + 1, 0, before=mark)
     more = len(ids) > size
@@ -144,7 +155,7 @@ class _Browser:
             # Many have the grams, or there are none to look for, and yet few have the text.
             query = self._named("1 = 1")
         sql, about = query
-        ids = sorted((row.id for row in self._connection.execute(sql, about.values)), reverse=True)
+        ids = sorted(self._connection.column(sql, about.values), reverse=True)
         return ids, len(ids)
 
     def _few_by_filing(self) -> _Query | None:
@@ -183,16 +194,19 @@ class _Browser:
             shape = _BY_NAME
         return shape.format(what="count(*)" if count else "task_label.task_id AS id", **parts), about
 
-    def walk(self, order: str, limit: int, offset: int, before: str = "") -> list[str]:
+    def walk(self, order: str, limit: int, offset: int, before: str = "", after: str = "") -> list[str]:
         """Ids along an index, from one end."""
         about = Conditions(self._wanted)
         rest = about.rest()
         if before:
             about.values["before"] = before
             rest += " AND task.id < :before"
+        if after:
+            about.values["after"] = after
+            rest += " AND task.id > :after"
         sql = f"{self._all(about, rest)} ORDER BY id {order} LIMIT :limit OFFSET :offset"
-        rows = self._connection.execute(sql, {**about.values, "limit": limit, "offset": offset})
-        return [row.id for row in rows]
+        ids: list[str] = self._connection.column(sql, {**about.values, "limit": limit, "offset": offset})
+        return ids
 
     def _all(self, about: Conditions, rest: str) -> str:
         if self._cells <= STREAMS:

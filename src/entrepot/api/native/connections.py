@@ -51,8 +51,8 @@ class ConnectionChange(Wanted):
     insecure_skip_verify: bool | None = None
     disable_ssl: bool | None = None
     requester_pays: bool | None = None
-    options: Options | None = Field(None, max_length=16, description='anonymous: "true" for public buckets')
-    max_tasks: int | None = Field(None, ge=0, le=100_000, description="tasks that use it at once; 0: no limit")
+    options: Options | None = Field(default=None, max_length=16, description='anonymous: "true" for public buckets')
+    max_tasks: int | None = Field(default=None, ge=0, le=100_000, description="tasks that use it at once; 0: no limit")
 
 
 class NewConnection(ConnectionChange):
@@ -98,8 +98,10 @@ class Connections(Answer):
 class Trial(Wanted):
     """What to try."""
 
-    place: Line = Field("", description="BUCKET or BUCKET/prefix: also list it, and write and delete one object")
-    write: bool = Field(True, description="try to write; false only reads")
+    place: Line = Field(
+        default="", description="BUCKET or BUCKET/prefix: also list it, and write and delete one object"
+    )
+    write: bool = Field(default=True, description="try to write; false only reads")
 
 
 class Check(Answer):

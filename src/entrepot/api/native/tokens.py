@@ -28,16 +28,18 @@ TokenId = Annotated[str, Path(max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
 class NewToken(Wanted):
     """A token to be made. ``grants`` narrow it: they must be among those of its owner."""
 
-    user: Login | None = Field(None, description="whose; left out: one's own")
+    user: Login | None = Field(default=None, description="whose; left out: one's own")
     name: Short = ""
-    grants: list[GrantModel] | None = Field(None, max_length=stored.GRANTS_MAX)
-    expires_days: float | None = Field(None, ge=0, le=3650, description="0: never; left out: as the server is set")
+    grants: list[GrantModel] | None = Field(default=None, max_length=stored.GRANTS_MAX)
+    expires_days: float | None = Field(
+        default=None, ge=0, le=3650, description="0: never; left out: as the server is set"
+    )
 
 
 class NewAccessKey(Wanted):
     """A pair of keys to be made."""
 
-    user: Login | None = Field(None, description="whose; left out: one's own")
+    user: Login | None = Field(default=None, description="whose; left out: one's own")
 
 
 class TokenAnswer(Answer):

@@ -32,13 +32,13 @@ class NewUser(Wanted):
 
     name: Login
     kind: Literal["user", "service"] = "user"
-    grants: list[GrantModel] = Field([], max_length=stored.GRANTS_MAX)
+    grants: list[GrantModel] = Field(default=[], max_length=stored.GRANTS_MAX)
 
 
 class UserChange(Wanted):
     """What to change; what is left out stays."""
 
-    grants: list[GrantModel] | None = Field(None, max_length=stored.GRANTS_MAX)
+    grants: list[GrantModel] | None = Field(default=None, max_length=stored.GRANTS_MAX)
     disabled: bool | None = None
 
 
