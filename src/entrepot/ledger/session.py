@@ -44,6 +44,10 @@ class Connection:
         found = self._raw.execute(self._render(sql), params).fetchone()
         return found[0] if found else None
 
+    def column(self, sql: str, params: Mapping[str, Any] = _NOTHING) -> list[Any]:
+        """The first column of all rows: for many of them."""
+        return [values[0] for values in self._raw.execute(self._render(sql), params)]
+
     def change(self, sql: str, params: Mapping[str, Any] = _NOTHING) -> int:
         """Run a statement that changes rows; how many it changed."""
         count: int = self._raw.execute(self._render(sql), params).rowcount
