@@ -22,7 +22,7 @@ from entrepot.ledger.pool import LedgerPool
 from entrepot.security import tokens
 from entrepot.security.egress import EgressPolicy
 from entrepot.security.identity import Grant, Kind, Principal, Role
-from entrepot.security.keyring import load_or_make
+from entrepot.security.keyring import KeyFile, load_or_make
 from entrepot.storage.wire.resolve import guard
 
 _NUMBERS = itertools.count(1)
@@ -83,9 +83,10 @@ def control_over(place: str, data: Path, **settings: Any) -> tuple[Control, Bell
     chosen = Settings(data=str(data), **{"rate": 0.0, "refusal_rate": 0.0, "egress_loopback": True} | settings)
     state = data / "state"
     state.mkdir(exist_ok=True)
+    load_or_make(str(data / "keys.json"), os.urandom, 1e9)
     control = Control(
         pool=LedgerPool(place),
-        keyring=load_or_make(str(data / "keys.json"), os.urandom, 1e9),
+        keys=KeyFile(str(data / "keys.json")),
         settings=chosen,
         egress=EgressPolicy.of(loopback=True),
         wake=bell,

@@ -28,6 +28,7 @@ _TABLE = {
     "doctor": ("doctor", "Check this machine and what Entrepot needs."),
     "tasks": ("tasks", "Show the runs of this machine."),
     "runner": ("runner", "Lend the cores of this machine to a server."),
+    "keys": ("keys", "Renew the keys that seal a server's secrets."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 _OTHER_WORDS = {"task": "tasks", "connections": "connection"}

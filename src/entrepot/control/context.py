@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entrepot.ledger.pool import LedgerPool
-from entrepot.security.keyring import Keyring
+from entrepot.security.keyring import KeyFile, Keyring
 
 from .settings import Settings
 
@@ -30,7 +30,7 @@ class Control:
     """
 
     pool: LedgerPool
-    keyring: Keyring
+    keys: KeyFile
     settings: Settings
     egress: EgressPolicy
     wake: Callable[[], None]
@@ -38,3 +38,8 @@ class Control:
     wall: Callable[[], float] = time.time
     oidc: Verifier | None = None
     """Checks tokens of an outside issuer, where there is one."""
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of this moment: a rotation needs no restart."""
+        return self.keys.ring
