@@ -11,6 +11,7 @@ import glob
 import importlib.util
 import itertools
 import os
+import pathlib
 import pwd
 import shutil
 import signal
@@ -32,6 +33,8 @@ _SETTINGS = {
     "max_connections": "60",
     "autovacuum": "off",
     "max_wal_size": "64MB",
+    # Below the server's own directory, which is removed whatever happens.
+    "dynamic_shared_memory_type": "mmap",
     "log_min_messages": "warning",
 }
 
@@ -65,10 +68,16 @@ class PostgresServer:
 
     def _within_reach(self, programs: str) -> str:
         """The programs where the account may run them: a virtual environment may lie below a private home."""
-        if subprocess.run(self._demoted(f"{programs}/postgres", "--version"), capture_output=True).returncode == 0:
+        parents = [parent for parent in pathlib.Path(programs).resolve().parents if not parent.stat().st_mode & 0o001]
+        if self._account is None or not parents:
             return programs
-        shutil.copytree(os.path.dirname(programs), f"{self.directory}/programs", symlinks=True)
-        return f"{self.directory}/programs/{os.path.basename(programs)}"
+        # A wheel has its libraries beside its package: .../package/pginstall/bin and .../package.libs.
+        whole = os.path.dirname(os.path.dirname(programs))
+        tree = f"{self.directory}/programs/{os.path.basename(whole)}/{os.path.basename(os.path.dirname(programs))}"
+        shutil.copytree(os.path.dirname(programs), tree, symlinks=True)
+        if os.path.isdir(f"{whole}.libs"):
+            shutil.copytree(f"{whole}.libs", f"{self.directory}/programs/{os.path.basename(whole)}.libs")
+        return f"{tree}/{os.path.basename(programs)}"
 
     def _initialize(self) -> None:
         secret = f"{self.directory}/secret"
