@@ -85,7 +85,8 @@ def test_the_body_tells_the_task_as_it_ended(ledger: Ledger) -> None:
     assert body["task"]["id"] == task
     assert body["task"]["state"] == "FAILED"
     assert (body["task"]["name"], body["task"]["scope"], body["task"]["schedule_id"]) == ("nightly", "a/b", "S")
-    assert (body["task"]["totals"]["copied"], body["task"]["totals"]["failed"]) == (3, 1)
+    assert body["task"]["totals"]["copied"] == {"entries": 3, "bytes": 300}
+    assert body["task"]["totals"]["failed"]["entries"] == 1
     assert body["at"] == body["task"]["finished"]
     assert body["at"].endswith("Z")
 

@@ -8,12 +8,14 @@ from fastapi import APIRouter
 
 MODULES = (
     "entrepot.api.health",
+    "entrepot.api.docs",
     "entrepot.api.native.tasks",
     "entrepot.api.native.syncs",
     "entrepot.api.native.connections",
     "entrepot.api.native.volumes",
     "entrepot.api.native.users",
     "entrepot.api.native.tokens",
+    "entrepot.api.native.schedules",
     "entrepot.api.native.webhooks",
     "entrepot.api.native.usage",
     "entrepot.api.native.audit",

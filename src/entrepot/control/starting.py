@@ -32,7 +32,8 @@ class Unfit(UsageError):
 
 def check(c: Connection, who: Principal, scope: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """The request as it is kept, once it is certain that ``who`` could run it now. Raises RequestError, NotAllowed."""
-    return _checked(c, who, scope, request).sync.to_json()
+    kept = _checked(c, who, scope, request).sync.to_json()
+    return {name: value for name, value in kept.items() if name not in ("scope", "not_before")}
 
 
 def _checked(c: Connection, who: Principal, scope: str, request: Mapping[str, Any]) -> Checked:

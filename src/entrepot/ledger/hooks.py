@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from entrepot.model.task import TaskState
-from entrepot.model.totals import FIELDS
 
 from .database import Connection, Row
 from .ids import new_id
 from .scopes import HOLDING, within
 
 _WANTING = f"SELECT id, states FROM webhook WHERE enabled = 1 AND {HOLDING}"
+
+_KINDS = ("total", "copied", "equal", "deleted", "skipped", "failed")
 
 _DELIVER = """INSERT INTO delivery (webhook_id, task_id, body, state, next_try, created, event)
     VALUES (:webhook, :task, :body, 'pending', now(), now(), :event)"""
@@ -88,7 +89,11 @@ def news(task: Row, event: str) -> dict[str, Any]:
             "created": _moment(task.created),
             "started": _moment(task.started),
             "finished": _moment(task.finished),
-            "totals": {name: getattr(task, name) for name in FIELDS},
+            "percent": task.percent,
+            "totals": {
+                kind: {"entries": getattr(task, kind), "bytes": getattr(task, f"{kind}_bytes")} for kind in _KINDS
+            },
+            "retries": task.retries,
         },
     }
 
