@@ -75,20 +75,20 @@ def test_one_sees_ones_own_scopes_only(server: Server) -> None:
 
 
 def test_quotas_are_set_and_dropped_by_administrators(server: Server, api: TestClient) -> None:
-    made = api.put(QUOTAS, json={"scope": "team", "name": "running_tasks", "amount": 3})
-    assert (made.status_code, made.json()) == (200, {"scope": "team", "name": "running_tasks", "amount": 3})
-    assert api.put(QUOTAS, json={"scope": "team", "name": "running_tasks", "amount": 2}).status_code == 200
-    assert api.get(QUOTAS).json()["quotas"] == [{"scope": "team", "name": "running_tasks", "amount": 2}]
+    made = api.put(QUOTAS, json={"scope": "team", "name": "max_running", "amount": 3})
+    assert (made.status_code, made.json()) == (200, {"scope": "team", "name": "max_running", "amount": 3})
+    assert api.put(QUOTAS, json={"scope": "team", "name": "max_running", "amount": 2}).status_code == 200
+    assert api.get(QUOTAS).json()["quotas"] == [{"scope": "team", "name": "max_running", "amount": 2}]
     with server.control.pool.read() as c:
-        assert usage.quotas(c) == [usage.Quota("team", "running_tasks", 2)]
+        assert usage.quotas(c) == [usage.Quota("team", "max_running", 2)]
     for role in ("reader", "editor", "operator"):
         client = server.client(role)
-        assert client.put(QUOTAS, json={"name": "running_tasks", "amount": 9}).status_code == 403
-        assert client.delete(QUOTAS, params={"name": "running_tasks", "scope": "team"}).status_code == 403
+        assert client.put(QUOTAS, json={"name": "max_running", "amount": 9}).status_code == 403
+        assert client.delete(QUOTAS, params={"name": "max_running", "scope": "team"}).status_code == 403
         assert len(client.get(QUOTAS).json()["quotas"]) == 1
     assert server.client("reader", "other").get(QUOTAS).json()["quotas"] == []
-    assert api.delete(QUOTAS, params={"name": "running_tasks", "scope": "team"}).status_code == 204
-    assert api.delete(QUOTAS, params={"name": "running_tasks", "scope": "team"}).status_code == 404
+    assert api.delete(QUOTAS, params={"name": "max_running", "scope": "team"}).status_code == 204
+    assert api.delete(QUOTAS, params={"name": "max_running", "scope": "team"}).status_code == 404
 
 
 @ONE_DATABASE
@@ -139,10 +139,10 @@ def test_wrong_queries(api: TestClient, query: dict[str, Any], field: str) -> No
     ],
 )
 def test_wrong_quotas(api: TestClient, wrong: dict[str, Any], field: str) -> None:
-    answer = api.put(QUOTAS, json={"scope": "a", "name": "running_tasks", "amount": 1, **wrong})
+    answer = api.put(QUOTAS, json={"scope": "a", "name": "max_running", "amount": 1, **wrong})
     assert answer.status_code == 400, answer.text
     assert answer.json()["details"][0]["fieldViolations"][0]["field"] == field
     assert api.get(QUOTAS).json()["quotas"] == []
     if field in ("name", "scope"):
-        refused = api.delete(QUOTAS, params={"name": "running_tasks", **{k: str(v) for k, v in wrong.items()}})
+        refused = api.delete(QUOTAS, params={"name": "max_running", **{k: str(v) for k, v in wrong.items()}})
         assert refused.status_code in (400, 404)

@@ -341,6 +341,19 @@ def test_a_secret_that_does_not_open_is_said_and_nothing_is_sent(
         assert receiver.received == []
 
 
+def test_what_is_old_is_forgotten(pool: LedgerPool, keyring: Keyring, courier: Callable[..., Courier]) -> None:
+    with Receiver() as receiver:
+        webhook = _hook(pool, keyring, receiver.url())
+        for _ in range(3):
+            end_task(pool, filed_task(pool))
+        old = _deliveries(pool, webhook)[0].id
+        with pool.write() as c:
+            c.change("UPDATE delivery SET created = 1.0, state = 'dead' WHERE id = :id", {"id": old})
+        courier()
+        until(lambda: len(_deliveries(pool, webhook)) == 2)
+        until(lambda: all(d.state == "delivered" for d in _deliveries(pool, webhook)))
+
+
 def test_waits_grow_to_a_day_in_all() -> None:
     for chance in (0.0, 0.5, 1.0):
         waits = [delay(attempt, lambda chance=chance: chance) for attempt in range(1, TRIES + 1)]

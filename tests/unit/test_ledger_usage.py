@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrepot.ledger import tasks, usage
+from entrepot.ledger import queue, tasks, usage
 from entrepot.ledger.database import Ledger, open_ledger
 from entrepot.ledger.usage import Quota, Usage, day_of
 from entrepot.model.task import TaskState
@@ -123,13 +123,17 @@ def test_usage_is_read_by_days_and_scopes_and_in_pages(ledger: Ledger) -> None:
     assert len(paged) == 9
 
 
+def test_every_quota_is_one_that_the_queue_keeps() -> None:
+    assert set(usage.QUOTAS) == {queue.MAX_QUEUED, queue.MAX_RUNNING}
+
+
 def test_quotas_are_set_changed_and_dropped(ledger: Ledger) -> None:
     with ledger.write() as c:
-        usage.set_quota(c, Quota("a", "max_tasks", 3))
-        usage.set_quota(c, Quota("a/b", "max_tasks", 1))
-        usage.set_quota(c, Quota("a", "max_tasks", 5))
-        assert usage.quotas(c) == [Quota("a", "max_tasks", 5), Quota("a/b", "max_tasks", 1)]
-        assert usage.quotas(c, ["a/b"]) == [Quota("a/b", "max_tasks", 1)]
-        assert usage.drop_quota(c, "a", "max_tasks")
-        assert not usage.drop_quota(c, "a", "max_tasks")
-        assert usage.quotas(c) == [Quota("a/b", "max_tasks", 1)]
+        usage.set_quota(c, Quota("a", "max_running", 3))
+        usage.set_quota(c, Quota("a/b", "max_running", 1))
+        usage.set_quota(c, Quota("a", "max_running", 5))
+        assert usage.quotas(c) == [Quota("a", "max_running", 5), Quota("a/b", "max_running", 1)]
+        assert usage.quotas(c, ["a/b"]) == [Quota("a/b", "max_running", 1)]
+        assert usage.drop_quota(c, "a", "max_running")
+        assert not usage.drop_quota(c, "a", "max_running")
+        assert usage.quotas(c) == [Quota("a/b", "max_running", 1)]

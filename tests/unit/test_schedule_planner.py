@@ -94,6 +94,19 @@ def test_a_run_is_started_when_it_is_due_and_not_before(control: Control, ann: P
     assert len(_tasks(control, made)) == 1
 
 
+def test_the_next_look_is_never_after_what_is_due(control: Control, ann: Principal) -> None:
+    assert planner.look(control) == planner.LOOK_SECONDS
+    made = _make(control, ann)
+    assert 0 <= planner.look(control) <= planner.LOOK_SECONDS
+    with control.pool.write() as c:
+        c.change("UPDATE schedule SET next_due = now() + 2")
+    assert 0 <= planner.look(control) <= 2
+    with control.pool.write() as c:
+        c.change("UPDATE schedule SET next_due = now() - 1000")
+    planner.look(control)
+    assert len(_tasks(control, made)) == 1
+
+
 def test_missed_runs_are_made_up_for_by_one(control: Control, ann: Principal) -> None:
     made = _make(control, ann)
     later = _due(made) + 50 * HOUR + 60

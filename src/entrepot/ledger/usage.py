@@ -15,10 +15,8 @@ from .database import Connection, Row
 from .scopes import within
 
 QUOTAS: Final = {
-    "running_tasks": "tasks that run at once; more wait in the queue",
-    "open_tasks": "tasks that have not ended; more are refused (429)",
-    "daily_tasks": "tasks that are created in one day (UTC); more are refused (429)",
-    "daily_bytes": "bytes that are moved in one day (UTC); when it is used up, tasks wait for the next day",
+    "max_queued": "tasks that have not ended; more are refused (429)",
+    "max_running": "tasks that run at once; more wait in the queue",
 }
 """The quotas that there are, and what each limits in a scope and below it."""
 

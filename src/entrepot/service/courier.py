@@ -41,6 +41,9 @@ THREADS: Final = 16
 EACH: Final = 2
 """Messages on their way to one receiver at once."""
 _POLL: Final = 1.0
+KEEP_DAYS: Final = 14
+"""So long it can be seen what became of a message, and it can be sent again."""
+_TIDY_SECONDS: Final = 3600.0
 _BATCH: Final = 1000
 
 
@@ -77,6 +80,7 @@ class Courier:
         self._lock = threading.Lock()
         self._busy: Counter[str] = Counter()
         self._ready: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
+        self._tidy_at = 0.0
         self._workers: list[threading.Thread] = []
         self._thread: threading.Thread | None = None
 
@@ -106,12 +110,20 @@ class Courier:
         while not self._stopping.is_set():
             self._bell.clear()
             try:
+                self._tidy()
                 idle = self._hand_out() == 0
             except LedgerError as error:
                 LOG.warning("deliveries wait for the ledger: %s", error.message)
                 idle = True
             if idle:
                 self._bell.wait(_POLL)
+
+    def _tidy(self) -> None:
+        """Forget what is old, a piece at a time."""
+        if time.monotonic() < self._tidy_at:
+            return
+        forgotten = self._pool.settle(lambda connection: deliveries.prune(connection, KEEP_DAYS * 86400.0))
+        self._tidy_at = time.monotonic() + (0.0 if forgotten else _TIDY_SECONDS)
 
     def _hand_out(self) -> int:
         """Claim what is due and somebody is free for, at most ``EACH`` of a receiver; how many."""

@@ -17,6 +17,10 @@ WAITING_SECONDS: Final = 1.0
 """How often it is looked whether the task has ended that a due run waits for."""
 
 
+LOOK_SECONDS: Final = 5.0
+"""The longest time between two looks: so much later at most does a schedule run that was made in between."""
+
+
 def due(control: Control, now: float | None = None) -> float | None:
     """Start what is due; what was missed while no server ran is made up for by one run of each schedule.
 
@@ -34,6 +38,16 @@ def due(control: Control, now: float | None = None) -> float | None:
             soon = moment + WAITING_SECONDS
             following = soon if following is None else min(following, soon)
     return following
+
+
+def look(control: Control) -> float:
+    """As :func:`due`; answers in how many seconds to look again. Soon, for a schedule may be made at any time."""
+    following = due(control)
+    if following is None:
+        return LOOK_SECONDS
+    with control.pool.read() as c:
+        left = following - float(c.value("SELECT now()"))
+    return min(max(left, 0.0), LOOK_SECONDS)
 
 
 def _fire(control: Control, schedule_id: str, now: float) -> None:

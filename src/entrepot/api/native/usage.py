@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1/usage", tags=["usage"], dependencies=[Depends
 
 Day = Annotated[str, StringConstraints(max_length=10), Field(description="a day (UTC) such as 2026-11-22")]
 ScopeQuery = Annotated[Scope | None, Query(description="this scope and those below it; else all that one may see")]
-QuotaName = Literal["running_tasks", "open_tasks", "daily_tasks", "daily_bytes"]
+QuotaName = Literal["max_queued", "max_running"]
 _DAYS = 30
 
 
