@@ -51,12 +51,12 @@ class Options(Wanted):
     list_: Place | None = Field(default=None, alias="list", description="a file of keys: volume://NAME/path")
     symlinks: Symlinks | None = None
     preserve: list[Literal["mtime", "mode", "owner", "xattr", "metadata", "tags", "storage_class"]] | None = Field(
-        None, max_length=7
+        default=None, max_length=7
     )
     storage_class: Annotated[str, StringConstraints(max_length=64)] | None = None
     bandwidth: Count | None = Field(default=None, description="bytes a second; 0: no limit")
     bandwidth_windows: list[Annotated[str, StringConstraints(max_length=64)]] | None = Field(
-        None, max_length=48, description="HH:MM-HH:MM=BYTES_PER_SECOND in the server's time; the first that holds wins"
+        default=None, max_length=48, description="HH:MM-HH:MM=BYTES_PER_SECOND in the server's time; the first that holds wins"
     )
     max_requests: int | None = Field(default=None, ge=0, le=1_000_000, description="requests a second; 0: no limit")
     on_error: OnError | None = None
@@ -84,7 +84,7 @@ class NewSync(Wanted):
     scope: Scope | None = None
     priority: int = Field(default=0, ge=syncs.PRIORITIES[0], le=syncs.PRIORITIES[1], description="higher goes first")
     not_before: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        None, description="a time such as 2026-11-22T08:30:00Z"
+        default=None, description="a time such as 2026-11-22T08:30:00Z"
     )
 
 
