@@ -37,8 +37,9 @@ class Settings:
     admin_token: Secret = _option(_NO_SECRET, "The first administrator's token; made and printed once when empty.")  # noqa: RUF009
     api_processes: int = _option(1, "Processes that answer HTTP.", low=1, high=64)
     api_threads: int = _option(16, "Requests that one of them works on at once.", low=1, high=256)
-    max_tasks: int = _option(8, "Tasks that run at once.", low=1, high=10_000)
+    max_tasks: int = _option(0, "Tasks that run at once; 0: twice as many as there are cores.", low=0, high=10_000)
     processes: int = _option(0, "Runner processes of one task; 0: one a core.", low=0, high=1024)
+    bandwidth: int = _option(0, "Bytes/s that all tasks together may use; 0: no limit.", low=0)
     retention_days: float = _option(30.0, "Days after which ended tasks are forgotten; 0: never.", low=0)
     report_days: float = _option(30.0, "Days for which the report of a task is kept.", low=0)
     max_body: int = _option(8 << 20, "Largest body of a request in bytes.", low=1024)

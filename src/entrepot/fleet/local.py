@@ -65,7 +65,7 @@ class LocalFleet:
             for number in _IGNORED:
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
-            _die_with_parent(parent)
+            die_with_parent(parent)
             # An open copy of another runner's pipe would hide the parent's death from that runner.
             ours.close()
             for other in self._children.values():
@@ -125,7 +125,7 @@ class LocalFleet:
             del self._children[runner_id]
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Have the kernel end this process when its parent dies, whatever it is doing then."""
     try:
         import ctypes

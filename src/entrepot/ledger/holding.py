@@ -118,8 +118,10 @@ def lost(connection: Connection, alive: Callable[[Task], bool], starting: frozen
             continue
         waits = found.state not in (TaskState.SCANNING, TaskState.RUNNING)
         if not found.owner.pid and waits:
-            if found.stop == "pause":
+            if found.stop == "pause" and found.state is TaskState.QUEUED:
                 leave(connection, found.id, TaskState.PAUSED, "paused")
+            elif found.stop != "cancel":
+                leave(connection, found.id, found.state, found.reason)
             continue
         tasks.free_all(connection, found.id)
         events.append(connection, found.id, "lost", f"its process (pid {found.owner.pid}) had gone")

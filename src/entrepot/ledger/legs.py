@@ -19,6 +19,7 @@ _LEGS = f"""SELECT id, state, reason, percent, owner_pid, {", ".join(FIELDS)} FR
     WHERE parent = :id ORDER BY id"""
 _PARENTS = """SELECT id FROM task WHERE legs > 0
     AND state IN ('QUEUED', 'SCANNING', 'RUNNING', 'PAUSED', 'REVIEW') ORDER BY id"""
+_NOW = f"SELECT state, percent, {', '.join(FIELDS)} FROM task WHERE id = :id"
 _PARENT = "SELECT state FROM task WHERE id = :id FOR UPDATE"
 _SUM = f"UPDATE task SET {', '.join(f'{name} = :{name}' for name in FIELDS)} WHERE id = :id"
 
@@ -41,6 +42,23 @@ def of(connection: Connection, task_id: str) -> list[str]:
 def live_parents(connection: Connection) -> list[str]:
     """Tasks with legs that have not ended."""
     return [row.id for row in connection.execute(_PARENTS)]
+
+
+def unfolded(connection: Connection) -> list[str]:
+    """Tasks whose legs got on since they were folded last."""
+    return [task_id for task_id in live_parents(connection) if _moved(connection, task_id)]
+
+
+def _moved(connection: Connection, task_id: str) -> bool:
+    row = connection.first(_NOW, {"id": task_id})
+    legs = connection.execute(_LEGS, {"id": task_id})
+    if row is None:
+        return False
+    if _together(TaskState(row.state), [TaskState(leg.state) for leg in legs]) is not TaskState(row.state):
+        return True
+    if sum(leg.percent for leg in legs) // max(1, len(legs)) > row.percent:
+        return True
+    return any(sum(getattr(leg, name) for leg in legs) != getattr(row, name) for name in FIELDS)
 
 
 def fold(connection: Connection, task_id: str) -> TaskState:

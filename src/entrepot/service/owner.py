@@ -65,3 +65,18 @@ def _start_time(pid: int) -> str:
     except OSError:
         return ""
     return "" if after_name[0] in {b"Z", b"X"} else after_name[19].decode()
+
+
+def holder_name(owner: Owner) -> str:
+    """An owner as one text, for leases."""
+    return "|".join((owner.host, owner.boot, str(owner.pid), owner.start))
+
+
+def is_gone(holder: str) -> bool:
+    """Whether the process that a lease names has ended for sure: only one on this host can be judged."""
+    host, _, rest = holder.partition("|")
+    boot, _, rest = rest.partition("|")
+    pid, _, start = rest.partition("|")
+    if host != _host() or not pid.isdigit() or not os.path.exists("/proc/self/stat"):
+        return False
+    return boot != _first_line("/proc/sys/kernel/random/boot_id") or _start_time(int(pid)) != start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -69,19 +70,20 @@ def _latest(layers: list[Iterator[tuple[bytes, int, dict[str, Any]]]]) -> Iterat
         yield next(same)[2]
 
 
-def sweep(state_dir: str, wanted: Iterable[str]) -> int:
-    """Remove reports and segments of tasks that are not ``wanted``; how many."""
-    keep_ids = frozenset(wanted)
-    gone = 0
+def kept(state_dir: str) -> list[str]:
+    """Ids of tasks that have a report or segments."""
+    found: set[str] = set()
     for folder in ("reports", "segments"):
         directory = os.path.join(state_dir, folder)
-        for name in os.listdir(directory) if os.path.isdir(directory) else ():
-            task_id = name.split(".", 1)[0]
-            if task_id in keep_ids:
-                continue
-            gone += 1
-            if folder == "segments":
-                drop_segments(state_dir, name)
-            else:
-                os.unlink(os.path.join(directory, name))
-    return gone
+        if os.path.isdir(directory):
+            found.update(name.partition(".")[0] for name in os.listdir(directory))
+    return sorted(found)
+
+
+def remove(state_dir: str, task_id: str) -> None:
+    """Remove the report and the segments of a task."""
+    for name in (task_id, task_id + RETRIED):
+        drop_segments(state_dir, name)
+    for ending in ("", ".partial"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(report_place(state_dir, task_id) + ending)
