@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 from entrepot.ledger import browse, tasks
 from entrepot.ledger.browse import Counts, Filter, by_mark, by_number
-from entrepot.ledger.database import open_ledger
+from entrepot.ledger.database import LedgerError
 from entrepot.ledger.filing import Filing
 from entrepot.ledger.ids import new_id
 from entrepot.ledger.labels import fold, grams, wanted_grams
 from entrepot.ledger.narrow import id_at
+from entrepot.ledger.pool import LedgerPool
 from entrepot.model.options import SyncOptions
 from entrepot.model.task import TaskSpec, TaskState
 
@@ -103,7 +105,7 @@ def filters():
 
 @pytest.fixture
 def filled(ledger_place):
-    ledger = open_ledger(ledger_place)
+    ledger = LedgerPool(ledger_place)
     yield ledger, _fill(ledger, 80)
     ledger.close()
 
@@ -119,13 +121,13 @@ def test_every_way_to_a_page_shows_the_same(filled, monkeypatch, few, streams):
     def check(wanted, size, number):
         truth = _plain(made, wanted)
         with ledger.read() as c:
-            page = by_number(c, wanted, number, size, columns="id, name", counts=Counts())
+            page = by_number(c, wanted, number, size, columns="id, name", counts=Counts(ledger))
             assert page.total == len(truth)
             start = (max(number, 1) - 1) * size
             assert [row.id for row in page.rows] == truth[start : start + size]
             marked, mark = [], ""
             while True:
-                some = by_mark(c, wanted, mark, size, columns="id", counts=Counts())
+                some = by_mark(c, wanted, mark, size, columns="id", counts=Counts(ledger))
                 assert some.total == len(truth)
                 marked += [row.id for row in some.rows]
                 mark = some.mark
@@ -141,14 +143,14 @@ def test_removed_tasks_are_not_found_any_more(filled):
     wanted = Filter(text="import")
     before = _plain(made, wanted)
     with ledger.read() as c:
-        assert by_number(c, wanted, 1, 100, counts=Counts()).total == len(before)
+        assert by_number(c, wanted, 1, 100, counts=Counts(ledger)).total == len(before)
     ended = [one for one in made if one["state"] in (TaskState.SUCCEEDED, TaskState.FAILED)]
     with ledger.write() as c:
         for one in ended:
             tasks.remove(c, one["id"])
     left = [one for one in made if one not in ended]
     with ledger.read() as c:
-        page = by_number(c, wanted, 1, 100, columns="id", counts=Counts())
+        page = by_number(c, wanted, 1, 100, columns="id", counts=Counts(ledger))
         assert [row.id for row in page.rows] == _plain(left, wanted)
         assert c.value("SELECT count(*) FROM task_label") == len(left)
 
@@ -156,13 +158,29 @@ def test_removed_tasks_are_not_found_any_more(filled):
 def test_a_page_far_beyond_the_end_is_empty(filled):
     ledger, made = filled
     with ledger.read() as c:
-        page = by_number(c, Filter(), 10**30, 1000, counts=Counts())
+        page = by_number(c, Filter(), 10**30, 1000, counts=Counts(ledger))
         assert (list(page.rows), page.total) == ([], len(made))
+
+
+class Spy:
+    """A connection that notes what it is asked."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.kind = connection.kind
+        self.asked = []
+
+    def __getattr__(self, name):
+        def call(sql, params=None):
+            self.asked.append((sql, params or {}))
+            return getattr(self.connection, name)(sql, params or {})
+
+        return call
 
 
 def test_first_and_last_pages_walk_along_an_index(tmp_path):
     """No table is read through, and nothing is sorted, for the pages that everyone asks for."""
-    ledger = open_ledger(str(tmp_path / "ledger.db"))
+    ledger = LedgerPool(str(tmp_path / "ledger.db"))
     _fill(ledger, 60)
     history = ("SUCCEEDED", "FAILED", "CANCELLED", "REJECTED")
     scope = (SCOPES[0],)
@@ -172,20 +190,9 @@ def test_first_and_last_pages_walk_along_an_index(tmp_path):
             Filter(scope, ("datasync",), states=history),
             Filter(scope, ("datasync",), types=("AOSSTOFS",)),
         ):
-            asked: list[tuple[str, dict]] = []
-
-            class Spy:
-                kind = c.kind
-
-                def __getattr__(self, name, asked=asked):
-                    def call(sql, params=()):
-                        asked.append((sql, params))
-                        return getattr(c, name)(sql, params)
-
-                    return call
-
-            by_number(Spy(), wanted, 1, 5, columns="id", counts=Counts())
-            for sql, params in asked:
+            spy = Spy(c)
+            by_number(spy, wanted, 1, 5, columns="id", counts=Counts(ledger))
+            for sql, params in spy.asked:
                 plan = " ".join(row.detail for row in c.execute(f"EXPLAIN QUERY PLAN {sql}", params))
                 assert "SCAN task" not in plan.replace("SCAN task_count", ""), (sql, plan)
                 assert "TEMP B-TREE" not in plan or "task_count" in plan, (sql, plan)
@@ -205,7 +212,7 @@ def test_a_part_of_a_name_has_no_gram_that_the_name_lacks(name, data):
     assert set(wanted_grams(folded[start:end])) <= set(grams(folded))
 
 
-def test_dear_counts_are_remembered_for_a_while():
+def test_dear_counts_are_remembered_for_a_while(tmp_path):
     now = [0.0]
     asked = []
 
@@ -214,34 +221,50 @@ def test_dear_counts_are_remembered_for_a_while():
         now[0] += 0.25
         return 100 + len(asked)
 
-    counts = Counts(lambda: now[0])
+    ledger = LedgerPool(str(tmp_path / "ledger.db"))
+    counts = Counts(ledger, lambda: now[0])
     wanted = Filter(text="x")
     assert counts.of(wanted, count) == 101
     now[0] = 25.0
     assert counts.of(wanted, count) == 101
     assert counts.of(Filter(text="y"), count) == 102
-    now[0] = 26.0
+    now[0] = 200.0
     assert counts.of(wanted, count) == 103
 
 
-def test_while_one_counts_the_others_take_the_old_number():
+def test_an_old_number_is_answered_while_it_is_counted_anew(filled):
+    ledger, made = filled
     now = [0.0]
-    counts = Counts(lambda: now[0])
-    wanted = Filter(text="x")
+    counts = Counts(ledger, lambda: now[0])
+    wanted = Filter(text="import")
+    truth = len(_plain(made, wanted))
     assert counts.of(wanted, lambda: 1) == 1
-    now[0] = 100.0
-    begun, go_on = threading.Event(), threading.Event()
+    now[0] = 30.0
+    assert counts.of(wanted, lambda: 2) == 1
+    end = time.monotonic() + 20
+    while counts.of(wanted, lambda: 3) != truth:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
-    def slow() -> int:
-        begun.set()
-        assert go_on.wait(10)
-        return 2
 
-    one = threading.Thread(target=counts.of, args=(wanted, slow))
-    one.start()
-    assert begun.wait(10)
-    assert counts.of(wanted, lambda: 3) == 1
-    go_on.set()
-    one.join()
-    now[0] = 1000.0
-    assert counts.of(wanted, lambda: 4) == 4
+def test_a_count_that_fails_in_the_background_is_tried_again(tmp_path, monkeypatch):
+    ledger = LedgerPool(str(tmp_path / "ledger.db"))
+    now = [0.0]
+    counts = Counts(ledger, lambda: now[0])
+    wanted = Filter(text="x")
+    tried = threading.Semaphore(0)
+
+    def fail():
+        tried.release()
+        raise LedgerError("gone")
+
+    counts.of(wanted, lambda: 7)
+    monkeypatch.setattr(ledger, "read", fail)
+    now[0] = 30.0
+    for _ in range(2):
+        end = time.monotonic() + 20
+        while not tried.acquire(timeout=0.01):
+            assert counts.of(wanted, lambda: 8) == 7
+            assert time.monotonic() < end
+    monkeypatch.undo()
+    ledger.close()

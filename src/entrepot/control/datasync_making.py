@@ -11,12 +11,15 @@ from entrepot.ledger import legs, places, tasks
 from entrepot.ledger.datasyncs import FAMILY
 from entrepot.ledger.filing import Filing
 from entrepot.ledger.ids import new_id
-from entrepot.model.errors import RequestError, UsageError
+from entrepot.model.errors import RequestError
 from entrepot.model.options import SyncOptions
 from entrepot.model.task import TaskSpec
 
+from . import syncoptions
 from .connections import seal
 from .datasync_ends import End, Found, Surroundings, Third, below, bucket, third, volume
+from .locations import spot
+from .syncs import kept_list
 
 TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "AOSSTOFS": ("bucket", "volume"),
@@ -63,8 +66,8 @@ def make(about: Surroundings, tool_id: str, tenant: str, new: NewJob, task_id: s
     }
     if from_kind == "third" and new.third is not None:
         request["src_third_info"] = new.third.shown()
+    options = _options(about, new, task_id, request)
     text = json.dumps(request, ensure_ascii=False)
-    options = _options(new.options)
     targets = _targets(sources, destination)
     source_id = sources[0].connection_id
     if sources[0].hidden is not None:
@@ -143,8 +146,15 @@ def _targets(sources: Sequence[Found], destination: Found) -> list[str]:
     return [below(destination, name) for name in names]
 
 
-def _options(given: Mapping[str, Any]) -> SyncOptions:
-    try:
-        return SyncOptions(**given)
-    except (UsageError, TypeError) as fault:
-        raise RequestError("options", str(fault)) from None
+def _options(about: Surroundings, new: NewJob, task_id: str, request: dict[str, Any]) -> SyncOptions:
+    """The options of the engine; as they were given they go into ``request``."""
+    read = syncoptions.read(new.options, lenient=True)
+    request["options"] = read.plain
+    if read.resource_spec:
+        request["resource_spec"] = read.resource_spec
+    if not read.list:
+        return read.options
+    listed = spot(about.c, about.who, about.scope, "options.list", read.list)
+    if listed.volume is None:
+        raise RequestError("options.list", "no file in a volume", hint="write volume://NAME/path/to/keys.txt")
+    return read.options.with_(list=kept_list(about.control, task_id, listed))

@@ -162,7 +162,7 @@ def listing(control: Control, who: Principal, site: Site, wanted: Filter, number
     """Page ``number`` (from 1) of the tool's tasks, newest first; ``wanted`` narrows by type, state and name."""
     tool(control, who, site)
     allow(control, who, Action.TASK_READ, f"tasks of datasync {site.name}", site.scope)
-    counts = _COUNTS.setdefault(control.pool, Counts())
+    counts = _COUNTS.setdefault(control.pool, Counts(control.pool))
     with control.pool.read() as c:
         page = browse.by_number(c, wanted, number, size, columns=_SHOWN, counts=counts)
         return Listed(_jobs(control, c, page.rows), page.total)

@@ -104,7 +104,7 @@ def place(
     task_id = task_id or new_id()
     options = read.options
     if checked.list is not None:
-        options = options.with_(list=_kept_list(control, task_id, checked.list))
+        options = options.with_(list=kept_list(control, task_id, checked.list))
     request: dict[str, Any] = {"options": read.plain}
     if read.resource_spec:
         request["resource_spec"] = read.resource_spec
@@ -144,7 +144,7 @@ def from_json(values: Mapping[str, Any]) -> Sync:
     return Sync(options=options, **found)
 
 
-def _kept_list(control: Control, task_id: str, where: Spot) -> str:
+def kept_list(control: Control, task_id: str, where: Spot) -> str:
     """A copy of a file of keys: what is in the volume later changes nothing, and no link leads elsewhere."""
     from entrepot.storage.posix.store import PosixStore
 

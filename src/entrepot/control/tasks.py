@@ -98,7 +98,7 @@ def listing(
         created_after,
         created_before,
     )
-    counts = _COUNTS.setdefault(control.pool, Counts())
+    counts = _COUNTS.setdefault(control.pool, Counts(control.pool))
     with control.pool.read() as c:
         page = browse.by_mark(c, wanted, mark, limit, columns=_SHOWN, counts=counts, oldest_first=oldest_first)
         return Listed(_with_figures(c, page.rows), page.total, page.mark)

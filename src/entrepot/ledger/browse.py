@@ -5,23 +5,27 @@ A filter that leaves few tasks has all their ids read and sorted; one that leave
 nearer end, and what it must leave out on the way is little. The first and the last pages cost the same everywhere;
 a page in the middle of N tasks walks up to N/2 entries of an index (about 0.1 s for N of a million). Where a name,
 a creator or a time leaves more than ``FEW`` tasks, counting them takes longer than showing a page of them: such a
-count is remembered for a hundred times as long as it took (``Counts``).
+count is remembered for a hundred times as long as it took (``Counts``), a minute at most.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .database import Connection, Row
+from .database import Connection, LedgerError, Row
 from .narrow import Conditions, Filter, seen
+from .pool import LedgerPool
 
 __all__ = ["Counts", "Filter", "Page", "by_mark", "by_number"]
 
 FEW = 5000
 """So many ids are read and sorted at once."""
+SOME = 100_000
+"""So many are looked at one by one rather than all names."""
 STREAMS = 40
 """So many pieces of an index are walked side by side."""
 PRICE = 100.0
@@ -63,29 +67,59 @@ class Page:
 
 
 class Counts:
-    """Counts that were dear, remembered for a while; many threads may ask."""
+    """Counts that were dear, remembered for a while; many threads may ask.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    A number that is due to be counted anew is answered once more while a thread of its own counts; only who asks for
+    the first time, or for the first time in long, waits.
+    """
+
+    def __init__(self, ledger: LedgerPool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = weakref.ref(ledger)
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[Filter, tuple[float, int]] = {}
+        self._known: dict[Filter, _Known] = {}
 
     def of(self, wanted: Filter, count: Callable[[], int]) -> int:
-        """The remembered number, or ``count()``. While one thread counts anew the others take the old number."""
+        """The remembered number, or ``count()``."""
         now = self._clock()
         with self._lock:
-            until, number = self._known.get(wanted, (-1.0, -1))
-            if number >= 0:
-                if now < until:
-                    return number
-                self._known[wanted] = (now + LONGEST, number)
+            known = self._known.get(wanted)
+            if known is not None and now < known.until + LONGEST:
+                if now >= known.until and not known.counting:
+                    known.counting = True
+                    threading.Thread(target=self._again, args=(wanted,), daemon=True).start()
+                return known.number
+        return self._counted(wanted, count)
+
+    def _counted(self, wanted: Filter, count: Callable[[], int]) -> int:
+        begun = self._clock()
         number = count()
         end = self._clock()
         with self._lock:
             while len(self._known) >= REMEMBERED:
                 self._known.pop(next(iter(self._known)))
-            self._known[wanted] = (end + min((end - now) * PRICE, LONGEST), number)
+            self._known[wanted] = _Known(number, end + min((end - begun) * PRICE, LONGEST))
         return number
+
+    def _again(self, wanted: Filter) -> None:
+        ledger = self._ledger()
+        try:
+            if ledger is not None:
+                with ledger.read() as connection:
+                    self._counted(wanted, _Browser(connection, wanted).count)
+        except LedgerError:
+            # Who asks next tries again, or counts himself after a while.
+            with self._lock:
+                known = self._known.get(wanted)
+                if known is not None:
+                    known.counting = False
+
+
+@dataclass(slots=True)
+class _Known:
+    number: int
+    until: float
+    counting: bool = False
 
 
 def by_number(
@@ -149,7 +183,7 @@ class _Browser:
             return [], 0
         query = self._few_by_filing() or self._few_by_name() or self._few_by_creator()
         if query is None:
-            total = self.kept if self._wanted.by_cell else counts.of(self._wanted, self._count)
+            total = self.kept if self._wanted.by_cell else counts.of(self._wanted, self.count)
             if total > FEW or not self._wanted.text:
                 return None, total
             # Many have the grams, or there are none to look for, and yet few have the text.
@@ -228,11 +262,13 @@ class _Browser:
             about.values.update({f"{name}_of_{number}": v for name, v in zip(columns, cell, strict=True)})
         return [" AND ".join(f"task.{name} = :{name}_of_{number}" for name in columns) for number in range(len(cells))]
 
-    def _count(self) -> int:
-        if self._wanted.text or self._wanted.creator:
-            sql, about = self._named("1 = 1", count=True)
+    def count(self) -> int:
+        """Count them all."""
+        about = Conditions(self._wanted)
+        by_name = self._wanted.text or self._wanted.creator
+        if by_name and not (self._wanted.states and self.kept <= SOME):
+            sql, about = self._named(about.found(self._connection) or "1 = 1", about, count=True)
         else:
-            about = Conditions(self._wanted)
             sql = f"SELECT count(*) FROM ({self._all(about, about.rest())}) AS every"
         return int(self._connection.value(sql, about.values))
 
