@@ -21,6 +21,7 @@ from .door import Door
 from .errors import explain
 from .live import Hub
 from .metrics import Metrics
+from .naming import operation_id
 from .openapi import document
 from .routers import routers
 
@@ -34,6 +35,7 @@ def build(control: Control) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         lifespan=_lifespan,
     )
     app.state.control = control

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from .auth import PUBLIC
+from .naming import shorten
 
 _STATUS = {
     "type": "object",
@@ -97,6 +98,7 @@ def _make(app: FastAPI) -> dict[str, Any]:
         for method, operation in item.items():
             if method in _METHODS:
                 _complete(operation, public=path in PUBLIC)
+    shorten(made)
     made["security"] = [{name: []} for name in _SCHEMES]
     return made
 

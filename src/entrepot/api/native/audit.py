@@ -34,7 +34,7 @@ Outcome = Literal["done", "refused"]
 Time = Annotated[str, StringConstraints(max_length=40), Field(description="RFC 3339, such as 2026-11-22T08:30:00Z")]
 
 
-class Record(Answer):
+class AuditRecord(Answer):
     """Who did what to which object, from which address, and whether it was done."""
 
     id: int
@@ -49,27 +49,27 @@ class Record(Answer):
     hash: str
 
 
-class Records(Answer):
+class AuditRecords(Answer):
     """One page of them, youngest first."""
 
-    records: list[Record]
+    records: list[AuditRecord]
     next_page_token: str
 
 
-class Head(Wanted):
+class AuditHead(Wanted):
     """The last row of an earlier check."""
 
     id: int = Field(ge=1, le=2**62)
     hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Check(Wanted):
+class AuditCheck(Wanted):
     """What to check besides the chain itself: with a head that was kept, a cut at the end shows too."""
 
-    known: Head | None = None
+    known: AuditHead | None = None
 
 
-class Verdict(Answer):
+class AuditVerdict(Answer):
     """What the check found. ``broken`` is the first row that is not right; keep ``head`` for the next check."""
 
     good: bool
@@ -116,7 +116,7 @@ class Wish:
 Wished = Annotated[Wish, Depends(Wish)]
 
 
-@router.get("/audit", response_model=Records)
+@router.get("/audit", response_model=AuditRecords)
 def listing(ask: Ask, wish: Wished, page_size: PageSize = 100, page_token: PageToken = "") -> Response:
     """What was done and refused, youngest first."""
     before = paging.mark(page_token, (int,), wish.question)
@@ -129,7 +129,9 @@ def listing(ask: Ask, wish: Wished, page_size: PageSize = 100, page_token: PageT
 @router.get(
     "/audit:export",
     response_class=StreamingResponse,
-    responses={200: {"description": "one record a line", "content": {"application/x-ndjson": {}}}},
+    responses={
+        200: {"description": "one record a line", "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+    },
 )
 def export(ask: Ask, wish: Wished) -> Response:
     """All of it as lines of JSON, youngest first."""
@@ -138,8 +140,8 @@ def export(ask: Ask, wish: Wished) -> Response:
     return StreamingResponse(_lines(rows), 200, name, "application/x-ndjson")
 
 
-@router.post("/audit:verify", response_model=Verdict)
-def verify(ask: Ask, wanted: Check) -> Response:
+@router.post("/audit:verify", response_model=AuditVerdict)
+def verify(ask: Ask, wanted: AuditCheck) -> Response:
     """Check the chain of hashes from the first row to the last."""
     known = None if wanted.known is None else (wanted.known.id, wanted.known.hash)
     found = audit.verify(ask.control, ask.who, known)

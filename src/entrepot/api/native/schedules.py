@@ -43,7 +43,7 @@ Count = Annotated[int, Field(ge=0, le=schedules.COUNT_MAX, description="it runs 
 ScopeQuery = Annotated[Scope | None, Query(description="this scope and those below it; else all that one may see")]
 
 
-class Repeated(Wanted):
+class SyncToSchedule(Wanted):
     """The sync that is run; as for /syncs. Its scope is the schedule's, and its name too where it has none."""
 
     source: Place
@@ -60,7 +60,7 @@ class ScheduleWanted(Wanted):
     name: Short
     cron: Expression
     zone: Zone = "UTC"
-    request: Repeated
+    request: SyncToSchedule
     scope: Scope | None = None
     enabled: bool = True
     max_count: Count = 0
@@ -73,13 +73,13 @@ class ScheduleChange(Wanted):
     name: Short | None = None
     cron: Expression | None = None
     zone: Zone | None = None
-    request: Repeated | None = None
+    request: SyncToSchedule | None = None
     enabled: bool | None = None
     max_count: Count | None = None
     overlap: Overlap | None = None
 
 
-class RepeatedSync(Answer):
+class ScheduledSync(Answer):
     """The sync that is run."""
 
     source: str
@@ -102,7 +102,7 @@ class Schedule(Answer):
     scope: str
     cron: str
     zone: str
-    request: RepeatedSync
+    request: ScheduledSync
     enabled: bool
     max_count: int
     overlap: Overlap
@@ -123,7 +123,7 @@ class Schedules(Answer):
     next_page_token: str
 
 
-class Wish(Wanted):
+class SchedulePreview(Wanted):
     """An expression to be tried."""
 
     cron: Expression
@@ -131,7 +131,7 @@ class Wish(Wanted):
     count: Annotated[int, Field(ge=1, le=schedules.PREVIEW_MAX)] = 5
 
 
-class Times(Answer):
+class ScheduleTimes(Answer):
     """When it would be due."""
 
     times: list[str]
@@ -199,14 +199,14 @@ def run(ask: Ask, schedule_id: Id) -> Response:
     return answer(_shown(schedules.run_now(ask.control, ask.who, schedule_id)))
 
 
-@router.post(":preview", response_model=Times)
-def preview(ask: Ask, wanted: Wish) -> Response:
+@router.post(":preview", response_model=ScheduleTimes)
+def preview(ask: Ask, wanted: SchedulePreview) -> Response:
     """The next times at which an expression is due."""
     found = schedules.preview(ask.control, ask.who, wanted.cron, wanted.zone, wanted.count)
     return answer({"times": [moment(at) for at in found]})
 
 
-def _plain(wanted: Repeated) -> dict[str, Any]:
+def _plain(wanted: SyncToSchedule) -> dict[str, Any]:
     return wanted.model_dump(exclude_none=True, by_alias=True)
 
 

@@ -56,7 +56,7 @@ class Options(Wanted):
     storage_class: Annotated[str, StringConstraints(max_length=64)] | None = None
     bandwidth: Count | None = Field(default=None, description="bytes a second; 0: no limit")
     bandwidth_windows: list[Annotated[str, StringConstraints(max_length=64)]] | None = Field(
-        default=None, max_length=48, description="HH:MM-HH:MM=BYTES_PER_SECOND in the server's time; the first that holds wins"
+        default=None, max_length=48, description="HH:MM-HH:MM=BYTES_PER_SECOND in the server's time; the first wins"
     )
     max_requests: int | None = Field(default=None, ge=0, le=1_000_000, description="requests a second; 0: no limit")
     on_error: OnError | None = None

@@ -105,10 +105,10 @@ class WantedTool(Wanted):
     display_name: Text | None = None
     description: Long | None = None
     tags: dict[Text, Text] | None = Field(None, max_length=50)
-    properties: ToolProperties | None = None
+    properties: WantedProperties | None = None
 
 
-class ToolProperties(Wanted):
+class WantedProperties(Wanted):
     """How a tool works."""
 
     connection: Text | None = Field(None, description="the connection that buckets without endpoint are in")
