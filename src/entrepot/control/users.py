@@ -73,7 +73,7 @@ def update(
 ) -> User:
     """Give other roles, shut out or let in again. Old roles that one could not give cannot be taken either."""
     with change(control, who, Action.USER_WRITE, f"user {name}", _where(who)) as c:
-        before = _existing(c, name)
+        before = _existing(c, name, to_change=True)
         may_give(who, before.grants)
         if grants is not None:
             may_give(who, grants)
@@ -114,7 +114,7 @@ def listing(control: Control, who: Principal, after: str = "", limit: int = 100)
 def remove(control: Control, who: Principal, name: str) -> None:
     """Forget a user with tokens and access keys."""
     with change(control, who, Action.USER_WRITE, f"user {name} (removed)", _where(who)) as c:
-        found = _existing(c, name)
+        found = _existing(c, name, to_change=True)
         may_give(who, found.grants)
         if found.id == who.id:
             raise WrongState("you cannot remove yourself", hint="let another administrator do it")
@@ -175,8 +175,8 @@ def _rules(grants: Sequence[Grant]) -> bool:
     return any(grant.role is Role.ADMIN for grant in grants)
 
 
-def _existing(c: Connection, name: str) -> User:
-    row = access.principal(c, name)
+def _existing(c: Connection, name: str, *, to_change: bool = False) -> User:
+    row = access.principal(c, name, to_change=to_change)
     if row is None:
         raise NoSuch(f"there is no user {name!r}")
     return _user(row)

@@ -50,9 +50,9 @@ def add_principal(c: Connection, principal_id: str, name: str, kind: str, grants
     c.change(_ADD_PRINCIPAL, {"id": principal_id, "name": name, "kind": kind, "grants": grants})
 
 
-def principal(c: Connection, name: str) -> Row | None:
-    """The principal of that name; locked to the end of a writing transaction."""
-    return c.first("SELECT * FROM principal WHERE name = :name FOR UPDATE", {"name": name})
+def principal(c: Connection, name: str, *, to_change: bool = False) -> Row | None:
+    """The principal of that name."""
+    return c.first("SELECT * FROM principal WHERE name = :name" + (" FOR UPDATE" if to_change else ""), {"name": name})
 
 
 def principal_by_id(c: Connection, principal_id: str) -> Row | None:

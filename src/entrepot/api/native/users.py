@@ -23,7 +23,7 @@ LoginPath = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9
 class GrantModel(Wanted):
     """A role in a scope and everything below it; the empty scope is everything."""
 
-    role: Literal["admin", "operator", "editor", "reviewer", "reader"]
+    role: Literal["admin", "operator", "editor", "reviewer", "reader", "runner"]
     scope: Scope = ""
 
 
