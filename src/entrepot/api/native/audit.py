@@ -30,6 +30,7 @@ from entrepot.ledger.trail import Filters
 
 router = APIRouter(prefix="/api/v1", tags=["audit"], dependencies=[Depends(only_known)])
 
+_LINES: dict[str, Any] = {"application/x-ndjson": {"schema": {"type": "string"}}}
 Outcome = Literal["done", "refused"]
 Time = Annotated[str, StringConstraints(max_length=40), Field(description="RFC 3339, such as 2026-11-22T08:30:00Z")]
 
