@@ -36,7 +36,7 @@ class Port:
         """Start it and wait until it is ready."""
         command = [*our_command(self.settings), "up", "--data", str(self.data), "--port", str(self.port)]
         env = environment(self.settings, "", "")
-        env |= {"ENTREPOT_ADMIN_TOKEN": TOKEN, "ENTREPOT_EGRESS_LOOPBACK": "1", "ENTREPOT_RATE": "0"}
+        env |= {"ENTREPOT_ADMIN_TOKEN": TOKEN, "ENTREPOT_EGRESS_ALLOW": "127.0.0.0/8", "ENTREPOT_RATE": "0"}
         began = time.monotonic()
         with open(self.settings.scratch / "up.log", "ab") as log:
             self._process = subprocess.Popen(

@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--database-url", default="")
     add("--bin", default="")
     add("--src", default="", metavar="DIR")
-    add("--scratch", default="/dev/shm")
+    add("--scratch", default="/tmp")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     scratch = Path(tempfile.mkdtemp(prefix="entrepot-serve-", dir=options.scratch))

@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--seed", type=int, default=None)
     add("--bin", default="")
     add("--src", default="", metavar="DIR")
-    add("--scratch", default="/dev/shm")
+    add("--scratch", default="/tmp")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else random.randrange(1 << 32)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -199,7 +199,8 @@ class _Server:
     def _egress(self) -> Any:
         from entrepot.security.egress import EgressPolicy
 
-        return EgressPolicy.of(self._settings.egress_allow, self._settings.egress_deny)
+        chosen = self._settings
+        return EgressPolicy.of(chosen.egress_allow, chosen.egress_deny, loopback=chosen.egress_loopback)
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
