@@ -77,6 +77,8 @@ def bucket(about: Surroundings, field_name: str, end: End, *, writing: bool) -> 
     name = end.name or end.id
     if not name:
         raise RequestError(f"{field_name}.name", "missing", hint="the name of a bucket")
+    if "/" in name:
+        raise RequestError(f"{field_name}.name", "the name of the bucket is none", hint="the rest belongs into prefix")
     row = _by_endpoint(about, field_name, end) if end.endpoint else _default(about, field_name)
     prefix = _prefix(field_name, end.prefix)
     found = spot(about.c, about.who, about.scope, f"{field_name}.name", f"{row.name}:{name}/{prefix}", writing=writing)
