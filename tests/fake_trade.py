@@ -84,6 +84,7 @@ class _Open:
     totals: Totals
     entries: int = 0
     ended: bool = False
+    keys: list[bytes] | None = None
     failures: list[Failure] = field(default_factory=list)
     doomed: list[Doomed] = field(default_factory=list)
 
@@ -105,7 +106,11 @@ class FakeSession:
         self.fd = os.open(world.effects, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if world.effects else -1
 
     def add(self, shard: Shard) -> None:
-        self.open[shard.id] = _Open(shard, shard.cursor, shard.high, Totals.from_dict(shard.totals.as_dict()))
+        work = _Open(shard, shard.cursor, shard.high, Totals.from_dict(shard.totals.as_dict()))
+        if shard.phase == "retry":
+            there = set(self.world.keys)
+            work.keys = [key for key in self.port.failed_keys(shard) if key in there]
+        self.open[shard.id] = work
 
     @property
     def room(self) -> int:
@@ -135,7 +140,7 @@ class FakeSession:
         if work.shard.phase == "delete":
             self._step_delete(work)
             return
-        keys = self.world.keys
+        keys = self.world.keys if work.keys is None else work.keys
         start = bisect.bisect_right(keys, work.cursor) if work.cursor else 0
         end = len(keys) if work.high is None else bisect.bisect_right(keys, work.high)
         some = keys[start : min(end, start + self.world.chunk)]
@@ -214,7 +219,7 @@ class FakeSession:
             return []
         keys = self.world.keys
         for shard_id, work in self.open.items():
-            if work.ended or work.shard.phase == "delete":
+            if work.ended or work.shard.phase in {"delete", "retry"}:
                 continue
             start = bisect.bisect_right(keys, work.cursor)
             end = len(keys) if work.high is None else bisect.bisect_right(keys, work.high)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import time
 
 from entrepot.ledger import tasks
@@ -90,3 +94,77 @@ def ended(pid, seconds=20.0):
         return found if found[0] else None
 
     return os.waitstatus_to_exitcode(wait_until(look_for, seconds)[1])
+
+
+SERVER = """
+import os, pickle, sys, threading
+sys.path.insert(0, {tests!r})
+from fake_trade import World
+from entrepot.control.settings import Settings
+from entrepot.service import up
+from entrepot.service.resolving import Places
+up._Server._be_api = lambda self: no_api(self)
+def no_api(self):
+    import signal
+    os.write(self._tell_ready, b"!")
+    signal.pause()
+    return 0
+world = World(**{world!r})
+settings = Settings(data={data!r}, port=0, **{settings!r})
+def ready(started):
+    print("ready", flush=True)
+    import json
+    with open({data!r} + "/pids.new", "w") as file:
+        json.dump(started.pids, file)
+    os.replace({data!r} + "/pids.new", {data!r} + "/pids")
+sys.exit(up.serve(settings, ready, trade=world.trade(), resolve=lambda c, task: Places()))
+"""
+
+
+class Running:
+    """A server with a make-believe trade and no HTTP, in a process of its own."""
+
+    def __init__(self, place, world, **settings):
+        self.place = place
+        self.data = place / "data"
+        self.data.mkdir(exist_ok=True)
+        self.log = open(place / "log", "a", encoding="utf-8")  # noqa: SIM115
+        (self.data / "pids").unlink(missing_ok=True)
+        code = SERVER.format(tests=os.path.dirname(__file__), world=world, data=str(self.data), settings=settings)
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=self.log)
+        wait_until((self.data / "pids").exists, 20, "the server does not get ready")
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def parts(self):
+        """Pids of the parts that run now: (name by position in the tree)."""
+        return children_of(self.pid)
+
+    def zygote(self):
+        return next((pid for pid in self.parts() if self._is(pid, "zygote")), 0)
+
+    def _is(self, pid, name):
+        with open(self.data / "pids", encoding="utf-8") as file:
+            return json.load(file).get(name) == pid
+
+    def conductors(self):
+        return [pid for part in self.parts() for pid in children_of(part)]
+
+    def runners(self):
+        return [pid for conductor in self.conductors() for pid in children_of(conductor)]
+
+    def everyone(self):
+        parts = self.parts()
+        return [self.pid, *parts, *self.conductors(), *self.runners()]
+
+    def stop(self, number=signal.SIGTERM, seconds=30):
+        """End it; its exit code."""
+        everyone = self.everyone()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(seconds)
+        wait_until(lambda: all(gone(pid) for pid in everyone), 10, "a process outlived the server")
+        self.log.close()
+        return code

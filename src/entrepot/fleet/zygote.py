@@ -24,7 +24,10 @@ MESSAGE = 4096
 
 @dataclass(slots=True, frozen=True)
 class Gone:
-    """A process that ended. ``status`` is its exit code, or the negative signal number."""
+    """A process that ended. ``status`` is its exit code, or the negative signal number.
+
+    Without a name: a zygote has begun, so every process of an earlier one is gone.
+    """
 
     name: str
     pid: int
@@ -92,6 +95,7 @@ class Zygote:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._end.setblocking(False)
+        self._tell("", os.getpid(), 0)
         while not self._stopping or self._children:
             watched = [self._wake] if self._stopping else [self._wake, self._end.fileno()]
             ready, _, _ = select.select(watched, [], [], 1.0)

@@ -35,7 +35,7 @@ POLL = 0.5
 START_SECONDS = 20.0
 """A conductor that has not taken hold of its task by then never will."""
 REST_SECONDS = 0.3
-CRASHES_MAX = 8
+CRASHES_MAX = 6
 """So often a task's process may die without the task getting on."""
 
 Resolve = Callable[[Connection, Task], Places]
@@ -155,6 +155,9 @@ class Scheduler:
     def _hear_ends(self) -> None:
         now = self._clock()
         for gone in self._asking.gone():
+            if not gone.name:
+                self._starting.clear()
+                continue
             self._starting.pop(gone.name, None)
             if gone.status == DONE:
                 self._rests[gone.name] = now + REST_SECONDS
