@@ -52,7 +52,7 @@ def test_a_webhook_is_made_read_changed_and_removed(api: TestClient) -> None:
     assert api.delete(f"{BASE}/{made['id']}").status_code == 404
 
 
-def test_a_secret_that_was_given_is_never_shown(api: TestClient, server: Server) -> None:
+def test_case_78_a_webhooks_secret_that_was_given_is_never_shown(api: TestClient, server: Server) -> None:
     planted = "planted-secret-of-a-webhook"
     made = _make(api, secret=planted)
     assert made["secret"] == ""

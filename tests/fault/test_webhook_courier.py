@@ -143,7 +143,9 @@ def test_after_the_last_try_the_delivery_is_dead_and_can_be_brought_again(
         assert first.headers["X-Entrepot-Event"] == second.headers["X-Entrepot-Event"]
 
 
-def test_a_redirect_is_not_followed(pool: LedgerPool, keyring: Keyring, courier: Callable[..., Courier]) -> None:
+def test_case_79_a_redirect_of_a_receiver_is_not_followed(
+    pool: LedgerPool, keyring: Keyring, courier: Callable[..., Courier]
+) -> None:
     with Receiver() as elsewhere, Receiver([(302, {"Location": elsewhere.url()})]) as receiver:
         webhook = _hook(pool, keyring, receiver.url())
         end_task(pool, filed_task(pool))
@@ -231,7 +233,7 @@ def test_a_certificate_for_another_host_is_refused(
         "http://0.0.0.0:{port}/",
     ],
 )
-def test_the_address_that_would_be_connected_to_must_be_allowed(
+def test_case_79_a_receiver_at_an_inner_address_is_not_connected_to(
     pool: LedgerPool, keyring: Keyring, courier: Callable[..., Courier], url: str
 ) -> None:
     with Receiver() as receiver:
@@ -244,7 +246,7 @@ def test_the_address_that_would_be_connected_to_must_be_allowed(
         assert receiver.received == []
 
 
-def test_a_name_that_changes_its_address_is_judged_at_each_try(
+def test_case_79_a_receiver_that_changes_its_address_is_judged_at_each_try(
     pool: LedgerPool, keyring: Keyring, courier: Callable[..., Courier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = socket.getaddrinfo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from entrepot.ledger import schedules as rows
 from entrepot.ledger.database import Row
 from entrepot.ledger.ids import new_id
 from entrepot.ledger.places import StoredVolume
+from entrepot.ledger.pool import LedgerPool
 from entrepot.ledger.schedules import Schedule
 from entrepot.model.errors import AccessError, RequestError, WrongState
 from entrepot.model.task import TaskState
@@ -115,25 +117,30 @@ def test_missed_runs_are_made_up_for_by_one(control: Control, ann: Principal) ->
     assert _row(control, made).runs == 1
 
 
-def test_many_schedulers_at_the_same_schedules_start_one_run_each(control: Control, ann: Principal) -> None:
-    """Case 72."""
+def test_case_72_many_schedulers_at_the_same_schedules_start_one_run_each(
+    control: Control, ann: Principal, ledger_place: str
+) -> None:
+    """Three servers on one ledger, two threads in each."""
     made = [_make(control, ann, name=f"s{n}") for n in range(5)]
     now = _due(made[0])
     barrier = threading.Barrier(6)
     faults: list[BaseException] = []
 
-    def schedule() -> None:
+    def schedule(server: Control) -> None:
         try:
             barrier.wait(20)
-            planner.due(control, now)
+            planner.due(server, now)
         except BaseException as error:
             faults.append(error)
 
-    threads = [threading.Thread(target=schedule) for _ in range(6)]
+    servers = [replace(control, pool=LedgerPool(ledger_place)) for _ in range(3)]
+    threads = [threading.Thread(target=schedule, args=(server,)) for server in servers * 2]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
+    for server in servers:
+        server.pool.close()
     assert faults == []
     assert [len(_tasks(control, one)) for one in made] == [1] * 5
     assert [_row(control, one).runs for one in made] == [1] * 5
