@@ -23,7 +23,7 @@ from .engine import say
 from .port import Port, family
 from .serve import ENDED, make_files
 from .servers import Lows3
-from .settings import TARGET_BUCKET, Settings, Sizes
+from .settings import HERE, TARGET_BUCKET, Settings, Sizes
 
 TOGETHER = 4
 STUCK = 120.0
@@ -184,6 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
                         say(f"  {turn + 1} kills, {loop.score.tasks} tasks, {len(loop.score.faults)} faults")
                 loop.finish()
                 port.stop()
+                sys.path.insert(0, options.src or str(HERE.parent / "src"))
                 for text in recount(port.data / "ledger.db"):
                     loop.fault(text)
             finally:
