@@ -63,9 +63,6 @@ class Loop:
         self._top_up()
         time.sleep(self.dice.uniform(0.02, 0.5))
         self._kill()
-        if not self.port.alive:
-            self.port.kill()
-            self.port.start()
         self.look()
 
     def _top_up(self) -> None:
@@ -80,6 +77,9 @@ class Loop:
                 continue
             # The API's process may have been the victim: the supervisor begins another one.
             time.sleep(0.1)
+            if not self.port.alive:
+                self.port.kill()
+                self.port.start()
 
     def _kill(self) -> None:
         found = family(self.port.pid)
@@ -123,6 +123,9 @@ class Loop:
 
     def finish(self) -> None:
         """Let what is under way end."""
+        if not self.port.alive:
+            self.port.kill()
+            self.port.start()
         until = time.monotonic() + STUCK
         while self.live and time.monotonic() < until:
             self.look()
