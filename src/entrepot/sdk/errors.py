@@ -62,7 +62,7 @@ class InvalidRequest(ApiError):
 class WrongState(ApiError):
     """It does not go with the state that the object is in (400, FAILED_PRECONDITION)."""
 
-    exit_code = 4
+    exit_code = 2
 
 
 class NotAuthenticated(ApiError):
@@ -92,9 +92,21 @@ class Conflict(ApiError):
 class RateLimited(ApiError):
     """Too many requests (429); ``retry_after`` is in seconds."""
 
+    exit_code = 3
+
 
 class ServerError(ApiError):
     """The server failed (5xx)."""
+
+
+class StillGoing(EntrepotError, TimeoutError):
+    """A task did not end in the time that was given; it goes on. ``task`` is how it was last seen."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, task: Any) -> None:
+        super().__init__(message, hint="wait longer, or look at it later")
+        self.task = task
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -109,10 +121,15 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     429: RateLimited,
 }
 _FAILED_PRECONDITION = 9
+_EXITS = {"GUARD": 4, "PLACE": 3, "STORE": 3}
+"""By the first word of the server's reason: what a store or a place is to blame for is not wrong usage."""
 
 
-def error_from(status: int, body: bytes, retry_after: str = "") -> ApiError:
-    """The error that an answer with a failing status means."""
+def error_from(status: int, body: bytes, retry_after: str = "", *, fallback: str = "", hint: str = "") -> ApiError:
+    """The error that an answer with a failing status means.
+
+    ``fallback`` and ``hint`` are for answers that are not of the API's form: a proxy's, another program's.
+    """
     said = _said(body)
     code = said.get("code", 0)
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else InvalidRequest)
@@ -121,16 +138,20 @@ def error_from(status: int, body: bytes, retry_after: str = "") -> ApiError:
     details = said.get("details", [])
     info = _detail(details, "ErrorInfo")
     violations = _detail(details, "BadRequest").get("fieldViolations", [])
-    return kind(
-        str(said.get("message") or f"the server answered {status}"),
-        hint=str(info.get("metadata", {}).get("hint", "")),
+    reason = str(info.get("reason", ""))
+    message = str(said.get("message") or "")
+    found = kind(
+        message or fallback or f"the server answered {status}",
+        hint=str(info.get("metadata", {}).get("hint", "")) if message else hint,
         status=status,
         code=code if isinstance(code, int) else 0,
-        reason=str(info.get("reason", "")),
+        reason=reason,
         fields=tuple(FieldError(str(v.get("field", "")), str(v.get("description", ""))) for v in violations),
         request_id=str(_detail(details, "RequestInfo").get("requestId", "")),
         retry_after=_seconds(retry_after),
     )
+    found.exit_code = _EXITS.get(reason.partition("_")[0], found.exit_code)
+    return found
 
 
 def _said(body: bytes) -> dict[str, Any]:

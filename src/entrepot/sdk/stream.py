@@ -38,6 +38,10 @@ class Reader:
             self.last_id = value
         return None
 
+    def cut(self) -> None:
+        """The stream broke: what was half said comes again."""
+        self._kind, self._data = "", []
+
     def _end(self) -> Event | None:
         kind, data = self._kind, self._data
         self._kind, self._data = "", []
