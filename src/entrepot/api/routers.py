@@ -20,6 +20,7 @@ MODULES = (
     "entrepot.api.native.usage",
     "entrepot.api.native.audit",
     "entrepot.api.compat.datasync.routes",
+    "entrepot.api.runners",
 )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -18,6 +16,7 @@ from entrepot.control import runners
 from entrepot.ledger import port_json
 from entrepot.ledger.nodes import Offer
 from entrepot.ledger.port import DirectPort
+from entrepot.model.shard import Shard
 from entrepot.runner.node import connection_out
 
 from .auth import Ask, Asked
@@ -153,25 +152,22 @@ class Last(Wanted):
 
 
 class Waiting:
-    """How many processes of each task wait for work here: a wish that others cut their ranges."""
+    """How many processes of each machine and task wait for work here: a wish that others cut their ranges."""
 
     def __init__(self) -> None:
-        self._count: Counter[str] = Counter()
+        self._count: Counter[tuple[str, str]] = Counter()
 
     def on(self, task_id: str) -> int:
         """The number for one task."""
-        return self._count[task_id]
+        return sum(count for (_, task), count in self._count.items() if task == task_id)
 
-    @contextmanager
-    def one_more(self, task_id: str) -> Iterator[None]:
-        """While a process waits."""
-        self._count[task_id] += 1
-        try:
-            yield
-        finally:
-            self._count[task_id] -= 1
-            if not self._count[task_id]:
-                del self._count[task_id]
+    def change(self, node: str, task_id: str, by: int) -> int:
+        """One more or one less; the number of this machine's now."""
+        self._count[node, task_id] += by
+        found = self._count[node, task_id]
+        if not found:
+            del self._count[node, task_id]
+        return found
 
 
 WAITING = Waiting()
@@ -262,14 +258,29 @@ def _port(ask: Asked, task: str, runner: str) -> DirectPort:
 async def lease(ask: Ask, task: Task, runner: Runner, wish: LeaseWish) -> Response:
     """Ranges to work on; waits for some while there are none."""
     port = await to_thread.run_sync(_port, ask, task, runner)
+    shards = await to_thread.run_sync(port.lease, wish.limit)
+    finished = not shards and await to_thread.run_sync(port.finished)
+    if not shards and not finished and wish.wait:
+        shards, finished = await _wait_for_work(ask, port, task, wish)
+    return answer({"shards": [port_json.shard_out(one) for one in shards], "finished": finished})
+
+
+async def _wait_for_work(ask: Asked, port: DirectPort, task: str, wish: LeaseWish) -> tuple[list[Shard], bool]:
+    node = ask.who.name
     until = time.monotonic() + wish.wait
-    with WAITING.one_more(task):
-        while True:
+    shards: list[Shard] = []
+    finished = False
+    await to_thread.run_sync(runners.waits, ask.control, ask.who, task, WAITING.change(node, task, 1))
+    try:
+        while not shards and not finished and time.monotonic() < until and not await ask.request.is_disconnected():
+            await asyncio.sleep(LEASE_EVERY)
             shards = await to_thread.run_sync(port.lease, wish.limit)
             finished = not shards and await to_thread.run_sync(port.finished)
-            if shards or finished or time.monotonic() >= until or await ask.request.is_disconnected():
-                return answer({"shards": [port_json.shard_out(one) for one in shards], "finished": finished})
-            await asyncio.sleep(LEASE_EVERY)
+    finally:
+        left = WAITING.change(node, task, -1)
+    if shards or finished:
+        await to_thread.run_sync(runners.waits, ask.control, ask.who, task, left)
+    return shards, finished
 
 
 @router.post("/tasks/{task}/{runner}:report", response_model=Ordered)

@@ -140,6 +140,13 @@ def port(control: Control, who: Principal, task_id: str, runner_id: str, hungry:
     return DirectPort(control.pool.ledger(), task_id, runner_id, hungry=hungry)
 
 
+def waits(control: Control, who: Principal, task_id: str, processes: int) -> None:
+    """Tell the one who conducts the task how many processes of this machine have nothing to do."""
+    _check(who, task_id)
+    with control.pool.write() as c:
+        nodes.waits(c, who.name, task_id, processes)
+
+
 def _check(who: Principal, task_id: str) -> None:
     if who.task_id != task_id or not allows(who, Action.RUNNER_WORK, who.scopes[0]):
         raise AccessError("this is not the task that the token is for", hint="the runner asks for a new one")

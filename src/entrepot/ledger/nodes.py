@@ -9,12 +9,14 @@ from .tasks import ACTIVE
 
 GONE_SECONDS = 60.0
 """A machine that was not heard of for so long is forgotten."""
+WAITING_SECONDS = 10.0
+"""A wish for work is good for so long, unless it is said again."""
 _ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE)
 
 _SEEN = """INSERT INTO runner_node (id, name, token_id, processes, task_id, started, seen)
     VALUES (:id, :name, :token, :processes, :task, now(), now())
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, processes = excluded.processes,
-        task_id = excluded.task_id, seen = excluded.seen"""
+        task_id = excluded.task_id, waiting = 0, seen = excluded.seen"""
 
 _BEAT = "UPDATE runner_node SET seen = now(), task_id = :task WHERE id = :id AND token_id = :token"
 
@@ -27,6 +29,10 @@ _WORK = f"""SELECT id, kind, source, destination, options, source_connection, de
     ORDER BY priority DESC, id LIMIT 50"""
 
 _HELPERS = "SELECT coalesce(sum(processes), 0) FROM runner_node WHERE task_id = :task AND seen > now() - :fresh"
+
+_WAITS = "UPDATE runner_node SET waiting = :waiting, seen = now() WHERE id = :id AND task_id = :task"
+_WAITING = """SELECT coalesce(sum(waiting), 0) FROM runner_node
+    WHERE task_id = :task AND waiting > 0 AND seen > now() - :fresh"""
 
 _NODES = "SELECT *, now() - seen AS age FROM runner_node WHERE seen > now() - :fresh ORDER BY started, id LIMIT 1000"
 
@@ -70,6 +76,16 @@ def work(c: Connection, fresh: float = GONE_SECONDS) -> list[Row]:
 def helpers(c: Connection, task_id: str) -> int:
     """Processes on other machines that help with a task."""
     return int(c.value(_HELPERS, {"task": task_id, "fresh": GONE_SECONDS}))
+
+
+def waits(c: Connection, node_id: str, task_id: str, processes: int) -> None:
+    """So many processes of a machine have nothing to do at this moment."""
+    c.change(_WAITS, {"id": node_id, "task": task_id, "waiting": processes})
+
+
+def waiting(c: Connection, task_id: str) -> int:
+    """Processes on other machines that wait for ranges of a task."""
+    return int(c.value(_WAITING, {"task": task_id, "fresh": WAITING_SECONDS}))
 
 
 def nodes(c: Connection) -> list[Row]:

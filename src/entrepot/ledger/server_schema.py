@@ -233,6 +233,7 @@ _RUNNER_NODE = """CREATE TABLE runner_node (
     token_id VARCHAR(26) DEFAULT '' NOT NULL,
     processes BIGINT DEFAULT '0' NOT NULL,
     task_id VARCHAR(26) DEFAULT '' NOT NULL,
+    waiting BIGINT DEFAULT '0' NOT NULL,
     started FLOAT NOT NULL,
     seen FLOAT NOT NULL,
     CONSTRAINT runner_node_pk PRIMARY KEY (id)

@@ -230,7 +230,7 @@ class _Performance:
             approved = holding.approved(c, job.task_id)
         watch = Watch(self._ledger, job.task_id, resumed=False, report="", began=crew.began, clock=time.monotonic)
         watch.runners.update(server.runners)
-        pacer = Pacer(self._ledger, job, self._options, server.hungry)
+        pacer = Pacer(self._ledger, job, self._options, hungry=lambda: server.hungry() + pulse.waiting_elsewhere)
         pulse = Pulse(job.task_id, self._options, watch, pacer.pace)
         server.open(
             pacer.port,

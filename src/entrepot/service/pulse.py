@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from entrepot.ledger import events, holding, live, tasks
+from entrepot.ledger import events, holding, live, nodes, tasks
 from entrepot.ledger.database import Connection
 from entrepot.ledger.live import Live
 from entrepot.model.options import SyncOptions
@@ -24,6 +24,8 @@ class Pulse:
         self._options = options
         self._watch = watch
         self._pace = pace
+        self.waiting_elsewhere = 0
+        """Processes on other machines that have nothing to do."""
 
     def beat(self, connection: Connection, shot: Snapshot | None) -> None:
         """Once a second."""
@@ -32,6 +34,7 @@ class Pulse:
             self._mark(connection, shot.totals, shot.scanning)
         else:
             live.save(connection, self._task_id, Live())
+        self.waiting_elsewhere = nodes.waiting(connection, self._task_id)
         self._pace(connection)
 
     def leave(self, connection: Connection, task_id: str, end: TaskState, reason: str) -> None:

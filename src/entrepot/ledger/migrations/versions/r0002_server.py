@@ -275,6 +275,7 @@ def _records() -> None:
         _short("token_id", 26, ""),
         _count("processes"),
         _short("task_id", 26, ""),
+        _count("waiting"),
         _time("started"),
         _time("seen"),
         _key("runner_node", "id"),
