@@ -113,8 +113,12 @@ def listing(
 ) -> list[Shown]:
     """The schedules that one may see, oldest first."""
     scopes = readable(who, Action.SCHEDULE_READ, scope)
+    names: dict[str, str] = {}
     with control.pool.read() as c:
-        return [_shown(c, found) for found in schedules.listing(c, scopes, after=after, limit=limit)]
+        found = schedules.listing(c, scopes, after=after, limit=limit)
+        for creator in {schedule.creator for schedule in found}:
+            names[creator] = _name(c, creator)
+    return [Shown(schedule, names[schedule.creator]) for schedule in found]
 
 
 def change(control: Control, who: Principal, schedule_id: str, wanted: Changes) -> Shown:
@@ -257,8 +261,12 @@ def _there(c: Connection, schedule_id: str) -> Schedule:
 
 
 def _shown(c: Connection, schedule: Schedule) -> Shown:
-    row = access.principal_by_id(c, schedule.creator)
-    return Shown(schedule, row.name if row is not None else "")
+    return Shown(schedule, _name(c, schedule.creator))
+
+
+def _name(c: Connection, creator: str) -> str:
+    row = access.principal_by_id(c, creator)
+    return row.name if row is not None else ""
 
 
 def _now(c: Connection) -> float:

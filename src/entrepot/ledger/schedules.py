@@ -37,8 +37,8 @@ _LIVE = f"""SELECT id, state FROM task WHERE schedule_id = :id AND state NOT IN 
 class Schedule:
     """When (``cron`` in ``zone``) which ``request`` (JSON) is made a task, at most ``max_count`` times (0: no limit).
 
-    It runs as ``creator``, who set its request. ``next_due`` is None when it never runs again by itself;
-    ``waiting``: a run is due and begins when the one before has ended.
+    It runs as ``creator`` (the id of a principal), who set its request. ``next_due`` is None when it never runs again
+    by itself; ``waiting``: a run is due and begins when the one before has ended.
     """
 
     id: str
