@@ -29,6 +29,7 @@ _TABLE = {
     "tasks": ("tasks", "Show the runs of this machine."),
     "runner": ("runner", "Lend the cores of this machine to a server."),
     "keys": ("keys", "Renew the keys that seal a server's secrets."),
+    "ledger": ("ledger", "Check, recover, back up and restore the ledger."),
     "up": ("up", "Run a server."),
     "completion": ("completion", "Print the completion script of a shell."),
 }

@@ -36,6 +36,10 @@ class SqliteFile:
         folder = os.path.dirname(os.path.abspath(self.name))
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
+            if os.path.exists(f"{self.name}-new"):
+                from . import swap
+
+                swap.finish(self.name)
             os.close(os.open(self.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise UsageError(
@@ -78,9 +82,16 @@ class SqliteFile:
         if locked:
             hint = "another process holds the ledger; wait for it or choose another ENTREPOT_STATE_DIR"
         elif "malformed" in cause or "not a database" in cause:
-            hint = "move the file away and run again: the places are compared anew"
+            hint = (
+                "stop what uses it and save what can be read: entrepot ledger recover; "
+                "or move the file away and run again: the places are compared anew"
+            )
         elif "full" in cause:
             hint = "make room on its file system and run again"
+        elif "readonly" in cause:
+            hint = "make its directory and file system writable, then run again"
+        elif "I/O error" in cause or "unable to open" in cause:
+            hint = "look after its disk, then run again; entrepot ledger check tells whether it is whole"
         return LedgerError(f"the ledger {self.name} failed: {cause}", hint=hint, retryable=locked)
 
     def make(self, connection: Connection) -> bool:

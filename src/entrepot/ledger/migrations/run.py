@@ -16,11 +16,11 @@ from entrepot.ledger.dialect import Database
 from entrepot.model.errors import UsageError
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, to: str = "head") -> None:
     """Apply what is missing, in one transaction that keeps other upgrades out. Raises LedgerError, UsageError."""
     try:
         with database.engine().begin() as connection:
-            _apply(connection)
+            _apply(connection, to)
     except CommandError as error:
         raise UsageError(
             f"the ledger {database.name} has a schema that this version does not know ({error})",
@@ -32,13 +32,13 @@ def upgrade(database: Database) -> None:
         raise
 
 
-def _apply(connection: Connection) -> None:
+def _apply(connection: Connection, to: str) -> None:
     config = Config()
     config.set_main_option("script_location", os.path.dirname(os.path.abspath(__file__)))
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: tuple[str, ...], _context: MigrationContext) -> list[RevisionStep]:
-        return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
+        return script._upgrade_revs(to, revision)  # type: ignore[arg-type]
 
     with EnvironmentContext(config, script, fn=steps) as environment:
         # Another program's version table further down the search path is none of ours.
