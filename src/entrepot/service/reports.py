@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -71,9 +70,9 @@ def _latest(layers: list[Iterator[tuple[bytes, int, dict[str, Any]]]]) -> Iterat
 
 
 def kept(state_dir: str) -> list[str]:
-    """Ids of tasks that have a report or segments."""
+    """Ids of tasks that have a report, segments, or a list of keys."""
     found: set[str] = set()
-    for folder in ("reports", "segments"):
+    for folder in ("reports", "segments", "lists"):
         directory = os.path.join(state_dir, folder)
         if os.path.isdir(directory):
             found.update(name.partition(".")[0] for name in os.listdir(directory))
@@ -81,9 +80,11 @@ def kept(state_dir: str) -> list[str]:
 
 
 def remove(state_dir: str, task_id: str) -> None:
-    """Remove the report and the segments of a task."""
+    """Remove the files of a task."""
     for name in (task_id, task_id + RETRIED):
         drop_segments(state_dir, name)
-    for ending in ("", ".partial"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(report_place(state_dir, task_id) + ending)
+    for folder in ("reports", "lists"):
+        directory = os.path.join(state_dir, folder)
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+            if name.partition(".")[0] == task_id:
+                os.unlink(os.path.join(directory, name))

@@ -7,9 +7,11 @@ not say as well: killed at any moment, the next one goes on. Conductors do not n
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import pickle
+import re
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +39,8 @@ START_SECONDS = 20.0
 REST_SECONDS = 0.3
 CRASHES_MAX = 6
 """So often a task's process may die without the task getting on."""
+
+_CORES = re.compile(r"(\d{1,4})Core", re.ASCII)
 
 Resolve = Callable[[Connection, Task], Places]
 
@@ -67,6 +71,16 @@ class Chore:
     every: float
     work: Callable[[], float | None]
     due: float = 0.0
+
+
+def _asked_cores(task: Task) -> int:
+    """What the task's own resource spec (``4Core_8GiB``) says; 0: nothing."""
+    try:
+        asked = json.loads(task.filing.request or "{}")
+    except ValueError:
+        return 0
+    found = _CORES.match(str(asked.get("resource_spec", ""))) if isinstance(asked, dict) else None
+    return int(found[1]) if found else 0
 
 
 class Scheduler:
@@ -284,7 +298,7 @@ class Scheduler:
             task.spec,
             setup.ledger_place,
             setup.state_dir,
-            processes=self._processes(together),
+            processes=self._processes(task, together),
             connections=places.connections,
             volumes=places.volumes,
             bandwidth=setup.bandwidth,
@@ -297,9 +311,9 @@ class Scheduler:
         self._starting[task_id] = self._clock() + START_SECONDS
         return True
 
-    def _processes(self, together: int) -> int:
+    def _processes(self, task: Task, together: int) -> int:
         """One task alone has all cores; many together do not get many processes each."""
-        most = self._setup.processes or self._cores
+        most = min(self._setup.processes or self._cores, _asked_cores(task) or self._cores)
         return max(1, min(most, 2 * self._cores // max(1, together)))
 
     @staticmethod
