@@ -115,6 +115,7 @@ def test_every_way_to_a_page_shows_the_same(filled, monkeypatch, few, streams):
     ledger, made = filled
     monkeypatch.setattr(browse, "FEW", few)
     monkeypatch.setattr(browse, "STREAMS", streams)
+    monkeypatch.setattr(browse, "AT_ONCE", 4)
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(wanted=filters(), size=st.integers(1, 12), number=st.integers(0, 30))

@@ -15,15 +15,18 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .database import Connection, LedgerError, Row
-from .narrow import Conditions, Filter, seen
+from .narrow import Conditions, Filter
 from .pool import LedgerPool
 
 __all__ = ["Counts", "Filter", "Page", "by_mark", "by_number"]
 
 FEW = 5000
 """So many ids are read and sorted at once."""
+AT_ONCE = 500
+"""Ids in one statement."""
 SOME = 100_000
 """So many are looked at one by one rather than all names."""
 STREAMS = 40
@@ -46,7 +49,9 @@ _FEW_BY_CREATOR = """SELECT task.id FROM task WHERE task.creator = :creator AND 
     AND {fixed} AND {states} AND {rest}"""
 _BY_NAME = "SELECT {what} FROM task_label WHERE {found} AND {fixed} AND {named}"
 _BY_NAME_NOW = """SELECT {what} FROM task_label CROSS JOIN task WHERE {found} AND {fixed} AND {named}
-    AND task.id = task_label.task_id AND {states} AND {dated}"""
+    AND task.id = task_label.task_id AND {now} AND {states} AND {dated}"""
+
+_NOW = "SELECT task.id FROM task WHERE task.id IN ({ids}) AND {states} AND {dated}"
 
 _STREAM = "SELECT id FROM task WHERE {cell} AND {rest}"
 _ALL = "SELECT id FROM task WHERE task.parent = '' AND {fixed} AND {states} AND {rest}"
@@ -90,6 +95,12 @@ class Counts:
                     threading.Thread(target=self._again, args=(wanted,), daemon=True).start()
                 return known.number
         return self._counted(wanted, count)
+
+    def known(self, wanted: Filter) -> int:
+        """The number of last time; 0 for none."""
+        with self._lock:
+            known = self._known.get(wanted)
+            return known.number if known is not None else 0
 
     def _counted(self, wanted: Filter, count: Callable[[], int]) -> int:
         begun = self._clock()
@@ -181,33 +192,55 @@ class _Browser:
         """The ids of all wanted tasks, newest first, when they are few; else None and their number."""
         if self.kept == 0:
             return [], 0
-        query = self._few_by_filing() or self._few_by_name() or self._few_by_creator()
-        if query is None:
+        ids = None
+        if self._wanted.by_cell or counts.known(self._wanted) <= FEW:
+            ids = self._first_few()
+        if ids is None:
             total = self.kept if self._wanted.by_cell else counts.of(self._wanted, self.count)
             if total > FEW or not self._wanted.text:
                 return None, total
             # Many have the grams, or there are none to look for, and yet few have the text.
-            query = self._named("1 = 1")
-        sql, about = query
-        ids = sorted(self._connection.column(sql, about.values), reverse=True)
-        return ids, len(ids)
+            ids = self._asked(self._named("1 = 1"))
+        return sorted(ids, reverse=True), len(ids)
 
-    def _few_by_filing(self) -> _Query | None:
+    def _first_few(self) -> list[str] | None:
+        for way in (self._by_filing, self._by_name, self._by_creator):
+            ids = way()
+            if ids is not None:
+                return ids
+        return None
+
+    def _asked(self, query: _Query) -> list[str]:
+        return self._connection.column(query[0], query[1].values)
+
+    def _by_filing(self) -> list[str] | None:
         if self.kept > FEW or (self._wanted.by_cell and self._cells <= STREAMS):
             return None
         about = Conditions(self._wanted)
-        return _FEW_BY_CELL.format(cells=about.cells("task_count"), rest=about.rest()), about
+        return self._asked((_FEW_BY_CELL.format(cells=about.cells("task_count"), rest=about.rest()), about))
 
-    def _few_by_name(self) -> _Query | None:
-        if not self._wanted.text:
-            return None
+    def _by_name(self) -> list[str] | None:
         about = Conditions(self._wanted)
         found = about.found(self._connection)
-        if not found or seen(self._connection, about, FEW + 1) > FEW:
+        if not found:
             return None
-        return self._named(found, about)
+        parts = {"found": found, "fixed": about.fixed("task_label"), "named": about.named()}
+        about.values["most"] = FEW + 1
+        names = self._asked((_BY_NAME.format(what="task_label.task_id", **parts) + " LIMIT :most", about))
+        if len(names) > FEW:
+            return None
+        return self._as_now(names) if self._wanted.states or self._wanted.dated else names
 
-    def _few_by_creator(self) -> _Query | None:
+    def _as_now(self, ids: Sequence[str]) -> list[str]:
+        """Those of them whose state and time are wanted."""
+        left: list[str] = []
+        for start in range(0, len(ids), AT_ONCE):
+            about = Conditions(self._wanted)
+            names = _named_ids(ids[start : start + AT_ONCE], about.values)
+            left += self._asked((_NOW.format(ids=names, states=about.among_states(_BARE), dated=about.dated()), about))
+        return left
+
+    def _by_creator(self) -> list[str] | None:
         if not self._wanted.creator:
             return None
         limit = {"creator": self._wanted.creator, "limit": FEW + 1}
@@ -215,7 +248,7 @@ class _Browser:
             return None
         about = Conditions(self._wanted)
         fixed, states = about.fixed("task", _BARE), about.among_states(_BARE)
-        return _FEW_BY_CREATOR.format(fixed=fixed, states=states, rest=about.rest()), about
+        return self._asked((_FEW_BY_CREATOR.format(fixed=fixed, states=states, rest=about.rest()), about))
 
     def _named(self, found: str, about: Conditions | None = None, *, count: bool = False) -> _Query:
         """By the table of names; ``found`` is what is known about grams."""
@@ -223,7 +256,7 @@ class _Browser:
         parts = {"found": found, "fixed": about.fixed("task_label"), "named": about.named()}
         if self._wanted.states or self._wanted.dated:
             shape = _BY_NAME_NOW
-            parts |= {"states": about.among_states(_BARE), "dated": about.dated()}
+            parts |= {"states": about.among_states(_BARE), "dated": about.dated(), "now": about.fixed("task", _BARE)}
         else:
             shape = _BY_NAME
         return shape.format(what="count(*)" if count else "task_label.task_id AS id", **parts), about
@@ -238,15 +271,22 @@ class _Browser:
         if after:
             about.values["after"] = after
             rest += " AND task.id > :after"
-        sql = f"{self._all(about, rest)} ORDER BY id {order} LIMIT :limit OFFSET :offset"
-        ids: list[str] = self._connection.column(sql, {**about.values, "limit": limit, "offset": offset})
+        every = self._all(about, rest, f" ORDER BY id {order} LIMIT :most")
+        sql = f"{every} ORDER BY id {order} LIMIT :limit OFFSET :offset"
+        bounds = {"limit": limit, "offset": offset, "most": limit + offset}
+        ids: list[str] = self._connection.column(sql, {**about.values, **bounds})
         return ids
 
-    def _all(self, about: Conditions, rest: str) -> str:
-        if self._cells <= STREAMS:
-            return " UNION ALL ".join(_STREAM.format(cell=cell, rest=rest) for cell in self._streams(about))
-        fixed, states = about.fixed("task", _BARE), about.among_states(_BARE)
-        return _ALL.format(fixed=fixed, states=states, rest=rest)
+    def _all(self, about: Conditions, rest: str, end: str = "") -> str:
+        """All wanted tasks. ``end`` says how much of each stream is wanted."""
+        if self._cells > STREAMS:
+            fixed, states = about.fixed("task", _BARE), about.among_states(_BARE)
+            return _ALL.format(fixed=fixed, states=states, rest=rest)
+        streams = [_STREAM.format(cell=cell, rest=rest) for cell in self._streams(about)]
+        if end and len(streams) > 1 and self._connection.kind != "sqlite":
+            # SQLite merges the streams by itself, PostgreSQL would read and sort all of them.
+            streams = [f"SELECT id FROM ({one}{end}) AS stream_{number}" for number, one in enumerate(streams)]
+        return " UNION ALL ".join(streams)
 
     def _streams(self, about: Conditions) -> list[str]:
         """Conditions that each pick one run of an index in which ids are in order."""
@@ -276,7 +316,14 @@ class _Browser:
 def _rows(connection: Connection, ids: Sequence[str], columns: str) -> list[Row]:
     if not ids:
         return []
-    names = {f"id_{number}": one for number, one in enumerate(ids)}
-    sql = f"SELECT {columns} FROM task WHERE task.id IN ({', '.join(f':{name}' for name in names)})"
-    found = {row.id: row for row in connection.execute(sql, names)}
+    values: dict[str, str] = {}
+    sql = f"SELECT {columns} FROM task WHERE task.id IN ({_named_ids(ids, values)})"
+    found = {row.id: row for row in connection.execute(sql, values)}
     return [found[one] for one in ids]
+
+
+def _named_ids(ids: Sequence[str], values: dict[str, Any]) -> str:
+    """Parameters for ids."""
+    names = [f"id_{number}" for number in range(len(ids))]
+    values.update(zip(names, ids, strict=True))
+    return ", ".join(f":{name}" for name in names)

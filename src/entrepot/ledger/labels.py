@@ -16,8 +16,8 @@ from .filing import Filing
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ADD = """INSERT INTO task_label (task_id, scope, family, type, creator, name, grams)
     VALUES (:task, :scope, :family, :type, :creator, :name, :grams)"""
-GRAMS_MAX = 12
-"""So many grams of a text are looked for: more hardly tell more."""
+GRAMS_MAX = 8
+"""So many grams of a text are looked for."""
 
 
 def add(connection: Connection, task_id: str, filing: Filing) -> None:
@@ -42,8 +42,11 @@ def grams(folded: str) -> list[str]:
 
 
 def wanted_grams(folded: str) -> list[str]:
-    """Grams that every name with ``folded`` in it has; none for a text that is too short to have any."""
-    return grams(folded)[:GRAMS_MAX]
+    """Grams that every name with ``folded`` in it has: side by side, more hardly tell more. None for a short text."""
+    if len(folded) < 3:
+        return grams(folded)
+    starts = [*range(0, len(folded) - 2, 3), len(folded) - 3][-GRAMS_MAX:]
+    return sorted({_numbered(folded[start : start + 3]) for start in starts})
 
 
 def like(folded: str) -> str:

@@ -16,8 +16,6 @@ _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 _FOUND_SQLITE = "task_label.id IN (SELECT rowid FROM task_gram WHERE task_gram MATCH :grams)"
 _FOUND_POSTGRESQL = "string_to_array(task_label.grams, ' ') @> string_to_array(:grams, ' ')"
-_SEEN_SQLITE = "SELECT count(*) FROM (SELECT 1 FROM task_gram WHERE task_gram MATCH :grams LIMIT :limit) AS seen"
-_SEEN_POSTGRESQL = f"SELECT count(*) FROM (SELECT 1 FROM task_label WHERE {_FOUND_POSTGRESQL} LIMIT :limit) AS seen"
 
 
 @dataclass(slots=True, frozen=True)
@@ -107,10 +105,9 @@ class Conditions:
             parts.append("task.creator || '' = :creator")
         if self.wanted.text:
             self.values["text"] = like(fold(self.wanted.text))
-            parts.append(
-                "EXISTS (SELECT 1 FROM task_label WHERE task_label.task_id = task.id "
-                r"AND task_label.name LIKE :text ESCAPE '\')"
-            )
+            # A subquery for one value is not turned into a join with all names.
+            named = "(SELECT task_label.name FROM task_label WHERE task_label.task_id = task.id)"
+            parts.append(rf"{named} LIKE :text ESCAPE '\'")
         return " AND ".join(parts)
 
     def among_states(self, bare: str = "") -> str:
@@ -132,12 +129,6 @@ class Conditions:
         names = [f"{name}_{number}" for number in range(len(allowed))]
         self.values.update(zip(names, allowed, strict=True))
         return f"{column} IN ({', '.join(f':{one}' for one in names)})"
-
-
-def seen(connection: Connection, conditions: Conditions, limit: int) -> int:
-    """How many names have the grams, in all scopes; not counted beyond ``limit``."""
-    sql = _SEEN_SQLITE if connection.kind == "sqlite" else _SEEN_POSTGRESQL
-    return int(connection.value(sql, {"grams": conditions.values["grams"], "limit": limit}))
 
 
 def id_at(at: float) -> str:
