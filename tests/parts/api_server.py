@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -94,3 +99,22 @@ def control_over(place: str, data: Path, **settings: Any) -> tuple[Control, Bell
         oidc=verifier_of(chosen),
     )
     return control, bell
+
+
+@contextmanager
+def listening(server: Server) -> Iterator[str]:
+    """The application behind a real socket on loopback; its address."""
+    config = uvicorn.Config(server.app, "127.0.0.1", 0, log_level="warning", timeout_graceful_shutdown=2)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 20
+    while not running.started:
+        assert thread.is_alive() and time.monotonic() < until, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.app.state.hub.close()
+        running.should_exit = True
+        thread.join(20)
