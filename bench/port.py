@@ -122,6 +122,18 @@ class Port:
         self.kill()
         return took
 
+    def await_end(self) -> None:
+        """Its first process was killed: all others must follow by themselves. Raises RuntimeError when they do not."""
+        if self._process is not None:
+            pid = self._process.pid
+            self._process.wait(10)
+            until = time.monotonic() + 10
+            while _group(pid):
+                if time.monotonic() > until:
+                    raise RuntimeError(f"processes of the killed server live on: {_group(pid)}")
+                time.sleep(0.02)
+            self._process = None
+
     def kill(self) -> None:
         """End all of it at once."""
         if self._process is not None:
@@ -137,6 +149,17 @@ def asked(connection: http.client.HTTPConnection, method: str, path: str, body: 
     reply = connection.getresponse()
     data = reply.read()
     return reply.status, json.loads(data) if data else None
+
+
+def _group(group: int) -> list[int]:
+    """Processes of a process group that are not merely waiting to be reaped."""
+    found = []
+    for name in os.listdir("/proc"):
+        with suppress(OSError, ValueError, IndexError):
+            state, _, of = Path(f"/proc/{int(name)}/stat").read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state not in "ZX":
+                found.append(int(name))
+    return found
 
 
 def family(pid: int) -> list[int]:

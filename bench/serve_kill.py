@@ -77,9 +77,6 @@ class Loop:
                 continue
             # The API's process may have been the victim: the supervisor begins another one.
             time.sleep(0.1)
-            if not self.port.alive:
-                self.port.kill()
-                self.port.start()
 
     def _kill(self) -> None:
         found = family(self.port.pid)
@@ -88,6 +85,9 @@ class Loop:
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
             self.score.kills[what] += 1
+        if victim == self.port.pid:
+            self.port.await_end()
+            self.port.start()
 
     def look(self) -> None:
         """Take the pulse of every task that is not done."""
@@ -123,9 +123,6 @@ class Loop:
 
     def finish(self) -> None:
         """Let what is under way end."""
-        if not self.port.alive:
-            self.port.kill()
-            self.port.start()
         until = time.monotonic() + STUCK
         while self.live and time.monotonic() < until:
             self.look()
