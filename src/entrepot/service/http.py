@@ -31,9 +31,15 @@ def answer(control: Control, listening: socket.socket, ready: Callable[[], None]
             await super().startup(sockets)
             ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Live streams would be waited for, and cut in the middle of a message.
+            app.state.hub.close()
+            await super().shutdown(sockets)
+
     settings = control.settings
+    app = build(control)
     config = uvicorn.Config(
-        build(control),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
