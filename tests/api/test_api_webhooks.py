@@ -153,6 +153,23 @@ def test_rights(server: Server, api: TestClient) -> None:
     assert near.delete(f"{BASE}/{made['id']}").status_code == 204
 
 
+@ONE_DATABASE
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("HTTPS://Hooks.Example:443", "https://hooks.example/"),
+        ("http://hooks.example.:80/In?A=%20", "http://hooks.example/In?A=%20"),
+        ("http://hooks.example:8080/a//b/../c", "http://hooks.example:8080/a//b/../c"),
+        ("http://bücher.example/", "http://xn--bcher-kva.example/"),
+        ("http://[2606:4700::1111]:81/x", "http://[2606:4700::1111]:81/x"),
+        ("http://0x08080808/", "http://8.8.8.8/"),
+        ("http://hooks.example/?a=1?b=/x@y:z", "http://hooks.example/?a=1?b=/x@y:z"),
+    ],
+)
+def test_a_url_has_one_reading(api: TestClient, given: str, kept: str) -> None:
+    assert _make(api, url=given)["url"] == kept
+
+
 LONG = "x" * 5000
 BAD: list[tuple[str, dict[str, Any]]] = [
     ("name", {"name": ""}),

@@ -332,6 +332,26 @@ def test_two_couriers_bring_each_event_once(
         assert sorted(set(events)) == sorted(events)
 
 
+def test_two_couriers_on_postgresql_bring_each_event_once(postgres_ledger: str, keyring: Keyring) -> None:
+    pools = [LedgerPool(postgres_ledger) for _ in range(2)]
+    couriers = [Courier(pool, lambda: keyring, guarded(LOCAL.check)) for pool in pools]
+    try:
+        with Receiver() as receiver:
+            webhook = _hook(pools[0], keyring, receiver.url())
+            for _ in range(40):
+                end_task(pools[0], filed_task(pools[0]))
+            for courier in couriers:
+                courier.start()
+            until(lambda: all(d.state == "delivered" for d in _deliveries(pools[0], webhook)))
+            events = [got.headers["X-Entrepot-Event"] for got in receiver.received]
+            assert len(events) == len(set(events)) == 40
+    finally:
+        for courier in couriers:
+            courier.stop()
+        for pool in pools:
+            pool.close()
+
+
 def test_a_secret_that_does_not_open_is_said_and_nothing_is_sent(
     pool: LedgerPool, keyring: Keyring, courier: Callable[..., Courier]
 ) -> None:
