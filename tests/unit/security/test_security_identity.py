@@ -25,7 +25,8 @@ from entrepot.security.identity import (
     visible_scopes,
 )
 
-# One line for each action: r reader, v reviewer, e editor, o operator, a admin, m runner. Written out by hand, not computed.
+# One line for each action: r reader, v reviewer, e editor, o operator, a admin, m runner.
+# Written out by hand, not computed.
 TABLE = """
 task.read         rveoa
 task.create         eoa
@@ -61,7 +62,14 @@ settings.read        oa
 settings.write        a
 runner.work           am
 """
-LETTERS = {"r": Role.READER, "v": Role.REVIEWER, "e": Role.EDITOR, "o": Role.OPERATOR, "a": Role.ADMIN, "m": Role.RUNNER}
+LETTERS = {
+    "r": Role.READER,
+    "v": Role.REVIEWER,
+    "e": Role.EDITOR,
+    "o": Role.OPERATOR,
+    "a": Role.ADMIN,
+    "m": Role.RUNNER,
+}
 EXPECTED = {
     Action(name): {LETTERS[letter] for letter in letters.replace(" ", "")}
     for name, letters in (line.split(maxsplit=1) for line in TABLE.strip().splitlines())
