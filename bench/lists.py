@@ -320,7 +320,8 @@ def run(place: str, number: int, rate: float, seconds: float, say: Callable[[str
         port = int(probe.getsockname()[1])
         probe.close()
         code = f"from bench.lists import serve; serve({place!r}, {data!r}, {port})"
-        server = subprocess.Popen([sys.executable, "-c", code])
+        paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        server = subprocess.Popen([sys.executable, "-c", code], env=os.environ | paths)
         try:
             _await(server, port)
             return measure(port, token, rate, seconds, say)

@@ -110,9 +110,10 @@ def filled(ledger_place):
     ledger.close()
 
 
-@pytest.mark.parametrize(("few", "streams"), [(5000, 40), (3, 40), (3, 1), (0, 0)])
-def test_every_way_to_a_page_shows_the_same(filled, monkeypatch, few, streams):
+@pytest.mark.parametrize(("few", "some", "streams"), [(5000, 10**5, 40), (3, 40, 40), (3, 0, 1), (0, 20, 0)])
+def test_every_way_to_a_page_shows_the_same(filled, monkeypatch, few, some, streams):
     ledger, made = filled
+    monkeypatch.setattr(browse, "SOME", some)
     monkeypatch.setattr(browse, "FEW", few)
     monkeypatch.setattr(browse, "STREAMS", streams)
     monkeypatch.setattr(browse, "AT_ONCE", 4)

@@ -14,8 +14,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from entrepot.model.task import TaskState
 
 from .database import Connection, LedgerError, Row
 from .narrow import Conditions, Filter
@@ -200,7 +202,7 @@ class _Browser:
             if total > FEW or not self._wanted.text:
                 return None, total
             # Many have the grams, or there are none to look for, and yet few have the text.
-            ids = self._asked(self._named("1 = 1"))
+            ids = self._asked(self._named("1 = 1", Conditions(self._wanted), "task_label.task_id"))
         return sorted(ids, reverse=True), len(ids)
 
     def _first_few(self) -> list[str] | None:
@@ -250,16 +252,15 @@ class _Browser:
         fixed, states = about.fixed("task", _BARE), about.among_states(_BARE)
         return self._asked((_FEW_BY_CREATOR.format(fixed=fixed, states=states, rest=about.rest()), about))
 
-    def _named(self, found: str, about: Conditions | None = None, *, count: bool = False) -> _Query:
+    def _named(self, found: str, about: Conditions, what: str = "count(*)") -> _Query:
         """By the table of names; ``found`` is what is known about grams."""
-        about = about or Conditions(self._wanted)
         parts = {"found": found, "fixed": about.fixed("task_label"), "named": about.named()}
         if self._wanted.states or self._wanted.dated:
             shape = _BY_NAME_NOW
             parts |= {"states": about.among_states(_BARE), "dated": about.dated(), "now": about.fixed("task", _BARE)}
         else:
             shape = _BY_NAME
-        return shape.format(what="count(*)" if count else "task_label.task_id AS id", **parts), about
+        return shape.format(what=what, **parts), about
 
     def walk(self, order: str, limit: int, offset: int, before: str = "", after: str = "") -> list[str]:
         """Ids along an index, from one end."""
@@ -304,13 +305,25 @@ class _Browser:
 
     def count(self) -> int:
         """Count them all."""
-        about = Conditions(self._wanted)
         by_name = self._wanted.text or self._wanted.creator
-        if by_name and not (self._wanted.states and self.kept <= SOME):
-            sql, about = self._named(about.found(self._connection) or "1 = 1", about, count=True)
-        else:
+        if not by_name or (self._wanted.states and self.kept <= SOME):
+            about = Conditions(self._wanted)
             sql = f"SELECT count(*) FROM ({self._all(about, about.rest())}) AS every"
+            return int(self._connection.value(sql, about.values))
+        others = self._in_other_states()
+        if others is not None:
+            return _Browser(self._connection, replace(self._wanted, states=())).count() - others.count()
+        about = Conditions(self._wanted)
+        sql, about = self._named(about.found(self._connection) or "1 = 1", about)
         return int(self._connection.value(sql, about.values))
+
+    def _in_other_states(self) -> _Browser | None:
+        """The tasks that only their state keeps out, where those are fewer by far."""
+        if not self._wanted.states:
+            return None
+        states = tuple(str(state) for state in TaskState if state not in self._wanted.states)
+        found = _Browser(self._connection, replace(self._wanted, states=states))
+        return found if states and found.kept <= SOME else None
 
 
 def _rows(connection: Connection, ids: Sequence[str], columns: str) -> list[Row]:
