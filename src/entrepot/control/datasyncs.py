@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
-from entrepot.ledger import browse, datasyncs, legs, live, orders, places, tasks
+from entrepot.ledger import browse, datasyncs, legs, live, orders, places, queue, tasks
 from entrepot.ledger.browse import Counts, Filter
 from entrepot.ledger.database import Connection, Row
 from entrepot.ledger.datasyncs import FAMILY, Failed
@@ -189,6 +189,7 @@ def create(control: Control, who: Principal, site: Site, new: NewJob, once: Once
     task_id = new_id(control.wall)
     with change(control, who, Action.TASK_CREATE, f"task {task_id} ({new.name})", site.scope) as c:
         once.begin(c, who)
+        queue.check_room(c, site.scope)
         chosen = str((made.about.get("properties") or {}).get("connection") or "")
         about = Surroundings(control, c, who, site.scope, site.zone, chosen)
         make(about, made.id, site.subscription, new, task_id)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from entrepot.ledger import tasks
+from entrepot.ledger import queue, tasks
 from entrepot.ledger.database import Connection
 from entrepot.ledger.filing import Filing
 from entrepot.ledger.ids import new_id
@@ -101,6 +101,7 @@ def place(
 ) -> str:
     """Insert the task, in the caller's transaction; ring ``control.wake`` after it. Answers the task's id."""
     sync, read = checked.sync, checked.read
+    queue.check_room(c, checked.scope)
     task_id = task_id or new_id()
     options = read.options
     if checked.list is not None:

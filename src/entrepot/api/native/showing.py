@@ -49,6 +49,7 @@ class Task(Answer):
     legs: int
     parent: str
     schedule_id: str
+    dry_run: bool
     resumed: int
     created: str
     started: str | None
@@ -92,6 +93,7 @@ def task(found: Found) -> dict[str, Any]:
         "legs": row.legs,
         "parent": row.parent,
         "schedule_id": row.schedule_id,
+        "dry_run": '"dry_run":true' in row.options,
         "resumed": row.resumed,
         "created": moment(row.created),
         "started": moment(row.started),
