@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from entrepot.ledger import events, tasks
-from entrepot.ledger.database import Connection, Ledger
+from entrepot.ledger.database import Connection, Ledger, LedgerError
 from entrepot.ledger.pipe import Farewell
 from entrepot.model.errors import EntrepotError, GuardError, InternalError
 from entrepot.model.options import SyncOptions
@@ -108,6 +108,22 @@ class Conductor:
 
     def run(self, on_snapshot: Callable[[Snapshot], None]) -> Snapshot:
         """Serve until the task has ended and all runners have left. Raises what the run failed with."""
+        try:
+            return self._serve(on_snapshot)
+        except LedgerError as trouble:
+            self._let_wait(trouble)
+            raise
+
+    def _let_wait(self, trouble: LedgerError) -> None:
+        """The ledger failed: the task waits with that reason, if the ledger takes so much; it can go on either way."""
+        try:
+            with self._ledger.write() as connection:
+                tasks.free_all(connection, self._task_id)
+                self._manner.leave(connection, self._task_id, self._manner.interrupted, trouble.message)
+        except EntrepotError:
+            return
+
+    def _serve(self, on_snapshot: Callable[[Snapshot], None]) -> Snapshot:
         with self._ledger.read() as connection:
             failed_before = tasks.read(connection, self._task_id).failed_before
         next_shot = next_beat = self._clock()
@@ -214,7 +230,11 @@ class Conductor:
                 self._mourn(runner_id, last)
             elif last.error is not None and self._fault is None:
                 self._fault = last.error
-                self._stop("pause", self._manner.broken, last.error.message)
+                if isinstance(last.error, LedgerError):
+                    # No fault of the task's: it goes on when the ledger does.
+                    self._stop("drain", self._manner.interrupted, last.error.message)
+                else:
+                    self._stop("pause", self._manner.broken, last.error.message)
 
     def _mourn(self, runner_id: str, last: Farewell | None) -> None:
         self._fleet.observe()

@@ -127,6 +127,11 @@ def _finish(crew: Crew, ledger: Ledger, task_id: str, forebears: tuple[str, ...]
 
 def _forget_old(ledger: Ledger) -> None:
     from entrepot.ledger import tasks
+    from entrepot.ledger.database import LedgerError
 
-    with ledger.write() as connection:
-        tasks.prune(connection, KEEP_SECONDS)
+    try:
+        with ledger.write() as connection:
+            tasks.prune(connection, KEEP_SECONDS)
+    except LedgerError:
+        # The run is over and on record: the next one forgets what is old.
+        return
