@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import time
 from typing import Any
 
 import pytest
-from docs_parts import text
+from docs_parts import ROOT, text
 
 from entrepot.ledger.schedules import OVERLAPS
+from entrepot.ledger.trail import Filters
+from entrepot.ledger.usage import QUOTAS
 from entrepot.model import cron
 from entrepot.model.secret import Secret
 from entrepot.model.signature import ATTEMPT_HEADER, DELIVERY_HEADER, EVENT_HEADER, HEADER, TOLERANCE, sign
@@ -79,3 +82,24 @@ def test_the_bodies_that_are_shown_are_json(page: str) -> None:
     assert bodies
     for body in bodies:
         json.loads(body)
+
+
+def test_the_settings_of_the_generator_are_those_that_are_tested() -> None:
+    page = text("docs/openapi.md")
+    found = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+    assert found
+    tested = (ROOT / "tests" / "api" / "test_openapi_client.py").read_text(encoding="utf-8")
+    config = next(
+        node.value
+        for node in ast.parse(tested).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CONFIG"
+    )
+    assert json.loads(found[1]) == ast.literal_eval(config)
+
+
+def test_the_quotas_and_filters_are_those_of_the_code() -> None:
+    page = text("docs/usage-and-audit.md")
+    for name, meaning in QUOTAS.items():
+        assert f"| `{name}` | {meaning} |" in page
+    for name in Filters.__slots__:
+        assert f"`{name}`" in page

@@ -157,3 +157,32 @@ def restore(backup_: str, *, data: str, state_dir: str, as_json: bool, replace: 
     if done.waiting:
         out(f"{done.waiting} unfinished tasks wait: each looks at everything again when it is resumed")
     return OK
+
+
+@command.command("audit")
+@_placed
+@_DATABASE
+@click.option("--known", default="", metavar="ROW:HASH", help="The newest row of an earlier check: then a cut shows.")
+def audit(*, data: str, state_dir: str, as_json: bool, database_url: str, known: str) -> int:
+    """Check that nothing in a server's audit log was changed, removed or put in between."""
+    from entrepot.ledger import trail
+    from entrepot.ledger.database import open_ledger
+
+    row, _, row_hash = known.partition(":")
+    if known and not (row.isascii() and row.isdigit() and len(row) < 19 and row_hash):
+        raise UsageError(f"--known is {known!r}", hint="write ROW:HASH, as an earlier check printed it")
+    ledger = open_ledger(database_url if database_url and not state_dir else _file(data, state_dir))
+    try:
+        found = trail.verify(ledger, (int(row), row_hash) if known else None)
+    finally:
+        ledger.close()
+    if as_json:
+        about = {"good": found.good, "rows": found.rows, "head": found.head, "head_hash": found.head_hash}
+        out_json({**about, "broken": found.broken, "reason": found.reason})
+    elif found.good:
+        out(f"{count_text(found.rows)} rows of the audit are as they were written; the newest is")
+        out(f"{found.head}:{found.head_hash}")
+    if not found.good:
+        complain(f"row {found.broken} of the audit: {found.reason}", "compare with a backup; find out who can write")
+        return SOME_FAILED
+    return OK
