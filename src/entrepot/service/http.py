@@ -40,6 +40,7 @@ def answer(control: Control, listening: socket.socket, ready: Callable[[], None]
     app = build(control)
     config = uvicorn.Config(
         app,
+        log_config=None,  # its lines go where ours go, through the same mask
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -276,4 +276,9 @@ class _Server:
 
 
 def _log() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    from entrepot.security.redact import RedactingFormatter, Redactor
+
+    lines = logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter(lines, Redactor()))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
