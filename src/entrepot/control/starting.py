@@ -134,13 +134,16 @@ def _note(c: Connection, schedule_id: str, now: float, error: EntrepotError) -> 
     found = schedules.read(c, schedule_id, to_change=True)
     if found is None or not _is_due(found, now):
         return False
-    noted = replace(found, last_error=error.message, waiting=False)
+    following = found.next_due
+    try:
+        following = _after(found, now) if _reached(found, now) else following
+    except Unfit as unfit:
+        error = unfit
+    noted = replace(found, last_error=error.message, waiting=False, next_due=following)
     if isinstance(error, Unfit):
         noted = replace(noted, enabled=False, next_due=None)
         subject = f"schedule {found.name} (disabled)"
         record(c, SYSTEM, Action.SCHEDULE_WRITE, subject, scope=found.scope, detail=error.message)
-    elif _reached(found, now):
-        noted = replace(noted, next_due=_after(found, now))
     schedules.change(c, noted)
     return True
 

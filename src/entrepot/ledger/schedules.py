@@ -25,12 +25,15 @@ _UPDATE = f"UPDATE schedule SET {', '.join(f'{name} = :{name}' for name in _COLU
 
 _DUE = """SELECT id FROM schedule WHERE enabled = 1 AND next_due <= :now
     AND NOT (runs >= max_count AND max_count > 0) ORDER BY next_due, id LIMIT :limit"""
-_WAITING = "SELECT id FROM schedule WHERE waiting = 1 ORDER BY id LIMIT :limit"
 _NEXT = "SELECT min(next_due) FROM schedule WHERE enabled = 1 AND next_due IS NOT NULL"
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(END_STATES))
 _LIVE = f"""SELECT id, state FROM task WHERE schedule_id = :id AND state NOT IN ({_ENDED}) AND parent = ''
     ORDER BY id LIMIT 1"""
+_WAITING = "SELECT 1 FROM schedule WHERE waiting = 1 LIMIT 1"
+_READY = f"""SELECT id FROM schedule WHERE waiting = 1 AND NOT EXISTS (
+    SELECT 1 FROM task WHERE task.schedule_id = schedule.id AND task.state NOT IN ({_ENDED}) AND task.parent = ''
+    ) ORDER BY id LIMIT :limit"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,9 +107,14 @@ def due(connection: Connection, now: float, limit: int = 100) -> list[str]:
     return [row.id for row in connection.execute(_DUE, {"now": now, "limit": limit})]
 
 
-def waiting(connection: Connection, limit: int = 100) -> list[str]:
-    """Ids of schedules that wait for the end of their running task."""
-    return [row.id for row in connection.execute(_WAITING, {"limit": limit})]
+def ready(connection: Connection, limit: int = 100) -> list[str]:
+    """Ids of schedules that waited for the end of their running task, and need to wait no longer."""
+    return [row.id for row in connection.execute(_READY, {"limit": limit})]
+
+
+def any_waiting(connection: Connection) -> bool:
+    """Whether some schedule waits for the end of its running task."""
+    return connection.value(_WAITING) is not None
 
 
 def next_due(connection: Connection) -> float | None:

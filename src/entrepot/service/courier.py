@@ -115,6 +115,9 @@ class Courier:
             except LedgerError as error:
                 LOG.warning("deliveries wait for the ledger: %s", error.message)
                 idle = True
+            except Exception:
+                LOG.exception("deliveries could not be handed out")
+                idle = True
             if idle:
                 self._bell.wait(_POLL)
 

@@ -29,12 +29,12 @@ def due(control: Control, now: float | None = None) -> float | None:
     """
     with control.pool.read() as c:
         moment = float(c.value("SELECT now()")) if now is None else now
-        found = [*schedules.due(c, moment), *schedules.waiting(c)]
+        found = [*schedules.due(c, moment), *schedules.ready(c)]
     for schedule_id in dict.fromkeys(found):
         _fire(control, schedule_id, moment)
     with control.pool.read() as c:
         following = schedules.next_due(c)
-        if schedules.waiting(c, 1):
+        if schedules.any_waiting(c):
             soon = moment + WAITING_SECONDS
             following = soon if following is None else min(following, soon)
     return following
@@ -58,4 +58,7 @@ def _fire(control: Control, schedule_id: str, now: float) -> None:
         raise
     except Exception:
         LOG.exception("schedule %s could not be run", schedule_id)
-        fail(control, schedule_id, now, InternalError("the server failed to start it; its log says why"))
+        try:
+            fail(control, schedule_id, now, InternalError("the server failed to start it; its log says why"))
+        except Exception:
+            LOG.exception("schedule %s could not be put off", schedule_id)
