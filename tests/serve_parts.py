@@ -32,7 +32,7 @@ def submit(ledger, *, kind="sync", source="src", destination="dst", options=None
 
 def job_of(ledger, task_id, state_dir, **more):
     task = look(ledger, task_id)
-    return Job(task_id, task.spec, ledger.name, str(state_dir), **{"processes": 2, **more})
+    return Job(task_id, task.spec, getattr(ledger, "place", ledger.name), str(state_dir), **{"processes": 2, **more})
 
 
 def look(ledger, task_id):

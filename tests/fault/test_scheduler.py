@@ -25,12 +25,14 @@ SLOW = {"pause": 0.05, "chunk": 2}
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, ledger):
     """``start(world, **settings)`` runs a server; it is ended with the test."""
     begun = []
 
     def make(world=None, **settings):
         world = {"count": 400, "chunk": 20, "effects": str(tmp_path / "effects"), **(world or {})}
+        if ledger.place:
+            settings["database_url"] = ledger.place
         begun.append(Running(tmp_path, world, **settings))
         return begun[-1]
 
@@ -40,10 +42,16 @@ def start(tmp_path):
             server.stop(signal.SIGKILL)
 
 
+BOTH = pytest.mark.parametrize("ledger", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def ledger(tmp_path):
+def ledger(request, tmp_path):
+    """In a file; for the tests that say so also in PostgreSQL."""
     (tmp_path / "data").mkdir()
-    found = open_ledger(str(tmp_path / "data" / "ledger.db"))
+    place = str(request.getfixturevalue("postgres_ledger")) if getattr(request, "param", "") == "postgresql" else ""
+    found = open_ledger(place or str(tmp_path / "data" / "ledger.db"))
+    found.place = place
     yield found
     found.close()
 
@@ -67,6 +75,7 @@ def test_tasks_run_at_once_up_to_the_limit_and_all_end(start, ledger):
         assert_counts_agree(ledger, task_id)
 
 
+@BOTH
 def test_one_destination_is_written_by_one_task_at_a_time(start, ledger, tmp_path):
     start({"pause": 0.01}, max_tasks=4)
     ids = [submit(ledger) for _ in range(3)]
@@ -79,6 +88,7 @@ def test_one_destination_is_written_by_one_task_at_a_time(start, ledger, tmp_pat
     assert sorted(World(count=400, effects=str(tmp_path / "effects")).done()) == sorted(World(count=400).keys * 3)
 
 
+@BOTH
 def test_pause_and_resume_at_every_state(start, ledger, tmp_path):
     server = start(SLOW, max_tasks=1)
     first, second = submit(ledger), submit(ledger)
@@ -151,6 +161,7 @@ def test_review_is_approved_or_rejected(start, ledger, tmp_path):
     assert task.totals.deleted == len(world.deleted()) == 30
 
 
+@BOTH
 def test_a_stopped_server_goes_on_where_it_was(start, ledger, tmp_path):
     server = start({**SLOW, "cuts": 6})
     task_id = submit(ledger)
@@ -201,6 +212,7 @@ def test_urgent_tasks_go_first_and_not_before_is_kept(start, ledger):
     assert look(ledger, late).started >= look(ledger, late).filing.not_before
 
 
+@BOTH
 def test_quotas_and_limits_of_connections_hold_back_only_who_they_are_for(start, ledger):
     with ledger.write() as connection:
         connection.change(
@@ -223,6 +235,7 @@ def test_quotas_and_limits_of_connections_hold_back_only_who_they_are_for(start,
         wait_for_state(ledger, task_id, seconds=40)
 
 
+@BOTH
 def test_two_servers_on_one_ledger_one_works_the_other_takes_over(start, ledger, tmp_path):
     one = start({"count": 40})
     wait_for_state(ledger, submit(ledger))
@@ -264,6 +277,7 @@ def test_legs_are_folded_into_their_task(start, ledger):
     assert {state: n for state, n in counted.items() if n} == {"SUCCEEDED": 1}
 
 
+@BOTH
 def test_orders_on_a_task_with_legs_go_to_its_legs(start, ledger):
     start(SLOW, max_tasks=2)
     task_id = _parent(ledger, 2)
@@ -279,6 +293,7 @@ def test_orders_on_a_task_with_legs_go_to_its_legs(start, ledger):
     assert {look(ledger, leg).state for leg in ids} == {S.CANCELLED}
 
 
+@BOTH
 def test_retry_looks_only_at_what_failed_and_counts_go_down(start, ledger, tmp_path):
     failing = frozenset({3, 77, 200})
     server = start({"failing": failing})
@@ -318,7 +333,8 @@ def test_case_74_percent_never_falls(start, ledger):
     assert look(ledger, task_id).percent >= marks[-1]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@BOTH
+@pytest.mark.parametrize("seed", range(3))
 def test_case_68_killed_again_and_again_everything_ends_once(start, ledger, tmp_path, seed):
     """kill -9 of runners, conductors, zygote, scheduler and the whole server at random moments."""
     chance = random.Random(seed)

@@ -20,8 +20,9 @@ from serve_parts import children_of, ended, forked, job_of, look, submit, wait_f
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    found = open_ledger(str(tmp_path / "ledger.db"))
+def ledger(ledger_place):
+    found = open_ledger(ledger_place)
+    found.place = ledger_place
     yield found
     found.close()
 
@@ -140,7 +141,8 @@ def test_places_that_moved_under_a_begun_task_are_refused(tmp_path, ledger):
 def test_orders_are_obeyed_in_the_middle(tmp_path, ledger, order, state):
     world = _world(tmp_path, pause=0.05, chunk=2)
     task_id = submit(ledger)
-    pid = forked(lambda: perform(job_of(ledger, task_id, tmp_path), world.trade()))
+    job = job_of(ledger, task_id, tmp_path)
+    pid = forked(lambda: perform(job, world.trade()))
     wait_for_state(ledger, task_id, TaskState.RUNNING)
     with ledger.write() as connection:
         tasks.order_stop(connection, task_id, order)
@@ -165,7 +167,8 @@ def test_a_pause_that_was_taken_back_queues_the_task_again(tmp_path, ledger):
 def test_a_server_that_stops_leaves_the_task_in_the_queue_and_it_goes_on(tmp_path, ledger):
     world = _world(tmp_path, pause=0.05, chunk=2)
     task_id = submit(ledger)
-    pid = forked(lambda: perform(job_of(ledger, task_id, tmp_path), world.trade()))
+    job = job_of(ledger, task_id, tmp_path)
+    pid = forked(lambda: perform(job, world.trade()))
     wait_for_state(ledger, task_id, TaskState.RUNNING)
     os.kill(pid, signal.SIGTERM)
     assert ended(pid) == 0
@@ -186,7 +189,8 @@ def test_orders_come_through_while_the_places_are_looked_at(tmp_path, ledger):
     trade = world.trade()
     slow = trade.__class__(lambda spec, env: signal.pause(), trade.plan, trade.open_session)
     task_id = submit(ledger)
-    pid = forked(lambda: perform(job_of(ledger, task_id, tmp_path), slow))
+    job = job_of(ledger, task_id, tmp_path)
+    pid = forked(lambda: perform(job, slow))
     wait_until(lambda: look(ledger, task_id).owner.pid == pid)
     with ledger.write() as connection:
         tasks.order_stop(connection, task_id, "pause")
@@ -207,7 +211,8 @@ def test_a_scout_that_dies_puts_the_task_back(tmp_path, ledger):
 def test_a_dead_owner_is_taken_over_from(tmp_path, ledger):
     world = _world(tmp_path, pause=0.05, chunk=2)
     task_id = submit(ledger)
-    pid = forked(lambda: perform(job_of(ledger, task_id, tmp_path), world.trade()))
+    job = job_of(ledger, task_id, tmp_path)
+    pid = forked(lambda: perform(job, world.trade()))
     wait_for_state(ledger, task_id, TaskState.RUNNING)
     os.kill(pid, signal.SIGKILL)
     assert ended(pid) == -9
