@@ -48,11 +48,18 @@ def task(job: Job) -> dict[str, Any]:
     third = request.get("src_third_info")
     if third is not None:
         shown["src_third_info"] = {**third, "sk": ""}
-    shown["err_msg"] = row.reason if job.state in _WITH_REASON else ""
+    shown["err_msg"] = _reason(job)
     shown["total_num"] = row.total
     shown["complete_num"] = row.copied
     shown["exist_num"] = row.equal
     return shown
+
+
+def _reason(job: Job) -> str:
+    """Why it failed or waits; empty for all others."""
+    if job.state not in _WITH_REASON:
+        return ""
+    return job.row.reason or f"{job.row.failed} of {job.row.total} entries failed"
 
 
 def tool(found: Tool) -> dict[str, Any]:
