@@ -42,7 +42,11 @@ class Name(click.Argument):
         return [CompletionItem(name) for name in stored_names() if name.startswith(incomplete)]
 
 
-@click.group("connection", cls=Verbs)
+class _Connections(Verbs):
+    server_verbs = frozenset({"browse"})
+
+
+@click.group("connection", cls=_Connections)
 def command() -> None:
     """Store and test endpoints and credentials.
 
@@ -59,7 +63,8 @@ def _refuse(_ctx: click.Context, param: click.Parameter, value: str | None) -> N
         )
 
 
-def _forbidden(function: Callable[..., Any]) -> Callable[..., Any]:
+def no_secrets_here(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse, with the reason, the options that would hold a secret."""
     for name in _FORBIDDEN:
         function = click.option(name, name.strip("-").replace("-", "_") + "_refused", hidden=True, is_eager=True,
                                 expose_value=False, callback=_refuse)(function)  # fmt: skip
@@ -97,7 +102,7 @@ def _forbidden(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--requester-pays", is_flag=True, help="Accept the costs of requester-pays buckets.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Provider-specific extra.")
 @click.option("--replace", is_flag=True, help="Replace a connection of this name.")
-@_forbidden
+@no_secrets_here
 def add(name: str, **flags: Any) -> int:  # fmt: skip
     """Store the connection NAME.
 
@@ -109,8 +114,8 @@ def add(name: str, **flags: Any) -> int:  # fmt: skip
     """
     from entrepot.service.connections import ConnectionStore, check
 
-    options = _extras(flags["options"])
-    flags["provider"] = flags["provider"] or _provider_of(flags["endpoint"])
+    options = extras(flags["options"])
+    flags["provider"] = flags["provider"] or provider_of(flags["endpoint"])
     if flags["anonymous"]:
         options["anonymous"] = "true"
     ca_file = os.path.abspath(os.path.expanduser(flags["ca_file"])) if flags["ca_file"] else ""
@@ -123,7 +128,7 @@ def add(name: str, **flags: Any) -> int:  # fmt: skip
     store = ConnectionStore()
     if name in store and not flags["replace"]:
         store.add(draft)
-    access, secret, token, sas = _credentials(flags)
+    access, secret, token, sas = credentials(flags)
     store.add(
         Connection(name, **plain, ca_file=ca_file, options=options, access_key=access, secret_key=Secret(secret),
                    session_token=Secret(token), sas=Secret(sas)),
@@ -133,7 +138,8 @@ def add(name: str, **flags: Any) -> int:  # fmt: skip
     return OK
 
 
-def _provider_of(endpoint: str) -> str:
+def provider_of(endpoint: str) -> str:
+    """The provider that an endpoint belongs to."""
     if not endpoint:
         return "s3"
     from urllib.parse import urlsplit
@@ -143,8 +149,9 @@ def _provider_of(endpoint: str) -> str:
     return provider_of(urlsplit(endpoint).hostname or "")
 
 
-def _extras(pairs: tuple[str, ...]) -> dict[str, str]:
-    extras: dict[str, str] = {}
+def extras(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` pairs. Raises UsageError, also for what looks like a secret."""
+    found: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
@@ -154,11 +161,11 @@ def _extras(pairs: tuple[str, ...]) -> dict[str, str]:
                 f"--option {key}: secrets are not taken from the command line",
                 hint="use --secret-file or --secret-env",
             )
-        extras[key] = value
-    return extras
+        found[key] = value
+    return found
 
 
-def _credentials(flags: dict[str, Any]) -> tuple[str, str, str, str]:
+def credentials(flags: dict[str, Any]) -> tuple[str, str, str, str]:
     """(access key, secret key, session token, SAS), asking on a terminal for what is missing."""
     given = [
         flags["access_key"],
@@ -172,9 +179,9 @@ def _credentials(flags: dict[str, Any]) -> tuple[str, str, str, str]:
             raise UsageError("keys mean nothing together with --anonymous or --profile", hint="leave one out")
         return "", "", "", ""
     access: str = flags["access_key"]
-    secret = _read_secret("secret", flags["secret_file"], flags["secret_env"])
-    token = _read_secret("session-token", flags["session_token_file"], flags["session_token_env"])
-    sas = _read_secret("sas", flags["sas_file"], flags["sas_env"])
+    secret = read_secret("secret", flags["secret_file"], flags["secret_env"])
+    token = read_secret("session-token", flags["session_token_file"], flags["session_token_env"])
+    sas = read_secret("sas", flags["sas_file"], flags["sas_env"])
     if sas or (access and secret):
         return access, secret, token, sas
     if not sys.stdin.isatty():
@@ -190,7 +197,8 @@ def _credentials(flags: dict[str, Any]) -> tuple[str, str, str, str]:
     return access, secret, token, sas
 
 
-def _read_secret(what: str, path: str | None, variable: str | None) -> str:
+def read_secret(what: str, path: str | None, variable: str | None) -> str:
+    """A secret from a file (``-``: stdin) or a variable; empty when neither is named. Raises UsageError."""
     if path and variable:
         raise UsageError(f"--{what}-file and --{what}-env exclude each other")
     if variable:

@@ -28,6 +28,8 @@ class Verbs(click.Group):
     """A click group whose complaint about an unknown verb names the nearest one."""
 
     command_class = Command
+    server_verbs: frozenset[str] = frozenset()
+    """Verbs that only a server has: named here to say so."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -38,6 +40,11 @@ class Verbs(click.Group):
             return super().resolve_command(ctx, args)
         if self.get_command(ctx, name) is None:
             where = ctx.command_path.removeprefix("entrepot").strip()
+            if name in self.server_verbs:
+                raise Unknown(
+                    f"{ctx.command_path} {name} asks a server, and none is named",
+                    f"entrepot --server URL --token-file FILE {where} {name} …, or set ENTREPOT_SERVER",
+                )
             raise Unknown(
                 f"no such command: {f'{where} ' if where else ''}{name}",
                 near(name, known, f"see {ctx.command_path} --help"),

@@ -155,8 +155,11 @@ def share_done(snapshot: Snapshot) -> float:
 def phase_of(kind: str, snapshot: Snapshot) -> str:
     """What is going on, in one word or two."""
     verb = "Verifying" if kind == "verify" else "Copying"
-    if str(snapshot.state) in {"QUEUED"}:
-        return "Starting"
+    state = str(snapshot.state)
+    if state == "QUEUED":
+        return "In the queue" if snapshot.phase == "queue" else "Starting"
+    if state == "PAUSED":
+        return "Paused"
     if snapshot.scanning:
         return f"Scanning, {verb.lower()}"
     if snapshot.phase == "delete":

@@ -96,7 +96,8 @@ def _figures(snapshot: Snapshot) -> str:
         parts.append(f"{entries_text(requests, 'request')} ({listed})")
     if totals.retries:
         parts.append(f"{count_text(totals.retries)} retried")
-    parts.append(f"peak memory {size_text(snapshot.peak_rss_bytes)}")
+    if snapshot.peak_rss_bytes:
+        parts.append(f"peak memory {size_text(snapshot.peak_rss_bytes)}")
     return " · ".join(parts)
 
 

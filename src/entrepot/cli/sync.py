@@ -14,6 +14,7 @@ from .syncflags import (
     DELETE_FLAGS,
     FILTER_FLAGS,
     LIMIT_FLAGS,
+    ONLY_ON_A_SERVER,
     OrderedFilters,
     apply,
     options_from,
@@ -34,7 +35,7 @@ changes nothing. The same command run again after a crash or Ctrl-C goes on wher
 @click.command("sync", cls=OrderedFilters, help=_HELP)
 @click.argument("source", type=PLACE)
 @click.argument("destination", type=PLACE)
-@apply(COMPARE_FLAGS, DELETE_FLAGS, FILTER_FLAGS, COPY_FLAGS, LIMIT_FLAGS, RUN_FLAGS)
+@apply(COMPARE_FLAGS, DELETE_FLAGS, FILTER_FLAGS, COPY_FLAGS, LIMIT_FLAGS, RUN_FLAGS, ONLY_ON_A_SERVER)
 @click.pass_context
 def command(ctx: click.Context, /, source: str, destination: str, **flags: Any) -> int:
     """Run a sync."""

@@ -99,6 +99,29 @@ LIMIT_FLAGS: list[Decorator] = [
 ]  # fmt: skip
 
 
+def _refuse(why: str, hint: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value and not ctx.resilient_parsing:
+            raise UsageError(f"{param.opts[0]} {why}", hint=hint)
+
+    return check
+
+
+def _refused(name: str, why: str, hint: str, *, is_flag: bool = False) -> Decorator:
+    own = name.strip("-").replace("-", "_") + "_refused"
+    return click.option(name, own, hidden=True, is_eager=True, expose_value=False, is_flag=is_flag,
+                        callback=_refuse(why, hint))  # fmt: skip
+
+
+_NEEDS = "is for a server's task, and no server is named", "entrepot --server URL …, or set ENTREPOT_SERVER"
+ONLY_ON_A_SERVER: list[Decorator] = [
+    *(_refused(name, *_NEEDS) for name in ("--name", "--scope", "--priority", "--not-before", "--resource-spec")),
+    _refused("--detach", *_NEEDS, is_flag=True),
+]
+_HERE = "means nothing for a server's task", "leave it out, or use --local to run it on this machine"
+NOT_ON_A_SERVER: list[Decorator] = [_refused(name, *_HERE) for name in ("--processes", "--state-dir", "--manifest")]
+
+
 def apply(*groups: list[Decorator]) -> Decorator:
     """All options of the groups, in the order of the help text."""
 

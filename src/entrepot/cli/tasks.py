@@ -26,7 +26,11 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of te
 _PAGE = 1000
 
 
-@click.group("tasks", cls=Verbs, invoke_without_command=True)
+class _Tasks(Verbs):
+    server_verbs = frozenset({"report", "follow", "pause", "resume", "retry", "approve", "reject", "delete"})
+
+
+@click.group("tasks", cls=_Tasks, invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> int:
     """Show the runs of this machine: those going on, those that can be resumed, and those of the last 30 days."""
@@ -168,7 +172,7 @@ def failures(task_id: str, *, only: str, null: bool, state_dir: str, as_json: bo
             if only and str(failure.failure) != only:
                 continue
             if null:
-                _raw(failure.key)
+                raw(failure.key)
             elif as_json:
                 row = {"class": str(failure.failure), "message": failure.message, "attempts": failure.attempts}
                 out_json({**key_json(failure.key), "size": failure.size, **row})
@@ -178,7 +182,8 @@ def failures(task_id: str, *, only: str, null: bool, state_dir: str, as_json: bo
             return OK
 
 
-def _raw(key: bytes) -> None:
+def raw(key: bytes) -> None:
+    """One key as it is, ended by NUL."""
     import sys
 
     sys.stdout.flush()

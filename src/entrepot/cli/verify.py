@@ -12,7 +12,7 @@ from entrepot.model.errors import UsageError
 from .exits import OK
 from .places import PLACE, full_place
 from .running import RUN_FLAGS, run_task
-from .syncflags import FILTER_FLAGS, LIMIT_FLAGS, OrderedFilters, apply, options_from
+from .syncflags import FILTER_FLAGS, LIMIT_FLAGS, ONLY_ON_A_SERVER, OrderedFilters, apply, options_from
 from .terminal import out
 from .words import count_text
 
@@ -49,7 +49,7 @@ def _check_manifest(ctx: click.Context, _param: click.Parameter, path: str | Non
 @click.option("--manifest", default="", metavar="FILE", help="Write a signed manifest of every entry to FILE.")
 @click.option("--check-manifest", metavar="FILE", is_eager=True, expose_value=False, callback=_check_manifest,
               help="Check digest and signature of a manifest, and nothing else.")  # fmt: skip
-@apply(FILTER_FLAGS, LIMIT_FLAGS, RUN_FLAGS)
+@apply(FILTER_FLAGS, LIMIT_FLAGS, RUN_FLAGS, ONLY_ON_A_SERVER)
 @click.pass_context
 def command(ctx: click.Context, /, source: str, destination: str, **flags: Any) -> int:
     """Run a verification."""
