@@ -247,7 +247,7 @@ def test_completion_knows_commands_options_and_connections(tmp_path: Path) -> No
         assert done.stderr == ""
         return done.stdout.splitlines()
 
-    assert complete("entrepot s", 1) == ["plain,sync"]
+    assert complete("entrepot s", 1) == ["plain,sync", "plain,schedule"]
     assert "plain,--delete-max-count" in complete("entrepot sync --delete", 2)
     assert complete("entrepot sync la", 2) == ["plain,lab:"]
     assert complete("entrepot sync /tm", 2) == ["file,/tm"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,6 +40,8 @@ _SHOWN: Final = ", ".join(
 )  # fmt: skip
 _ONE: Final = f"SELECT {_SHOWN} FROM task WHERE task.id = :id AND task.family <> ''"
 _LEGS: Final = f"SELECT {_SHOWN} FROM task WHERE task.parent = :id ORDER BY task.id LIMIT 1000"
+_REQUESTS: Final = "requests."
+"""How the names of figures begin that count requests."""
 _COUNTS: WeakKeyDictionary[LedgerPool, Counts] = WeakKeyDictionary()
 
 
@@ -57,6 +60,10 @@ class Detail:
     found: Found
     failures: Mapping[str, int] = field(default_factory=dict)
     legs: Sequence[Found] = ()
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Requests to the stores by verb, over all runs of the task."""
+    peak_rss_bytes: int = 0
+    """The largest memory that one process of it had."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -117,11 +124,15 @@ def detail_of(c: Connection, task_id: str) -> Detail:
     if row is None:
         raise NoSuch(f"there is no task {task_id}")
     legs = c.execute(_LEGS, {"id": task_id}) if row.legs else []
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
+    memory = 0
     for one in [task_id, *(leg.id for leg in legs)]:
-        for name, entries in journal.failure_counts(c, one).items():
-            counts[name] = counts.get(name, 0) + entries
-    return Detail(_with_figures(c, [row])[0], counts, _with_figures(c, legs))
+        counts.update(journal.failure_counts(c, one))
+        for stats in journal.stats(c, one).values():
+            memory = max(memory, stats.get("peak_rss_bytes", 0))
+            requests.update({name[len(_REQUESTS) :]: n for name, n in stats.items() if name.startswith(_REQUESTS)})
+    return Detail(_with_figures(c, [row])[0], counts, _with_figures(c, legs), requests, memory)
 
 
 def figures(c: Connection, task_ids: Sequence[str]) -> dict[str, Found]:

@@ -65,11 +65,16 @@ class Task(Answer):
 
 
 class TaskDetail(Task):
-    """A task with its options, its failures by class, and its legs."""
+    """A task with its options, its failures by class, and its legs.
+
+    ``requests`` to the stores are by verb, over all runs; ``peak_rss_bytes`` is the largest memory of one process.
+    """
 
     options: dict[str, Any]
     failures: dict[str, int]
     leg_tasks: list[Task]
+    requests: dict[str, int]
+    peak_rss_bytes: int
 
 
 def task(found: Found) -> dict[str, Any]:
@@ -116,4 +121,6 @@ def detail(found: Detail) -> dict[str, Any]:
         "options": options_of(found.found.row),
         "failures": dict(found.failures),
         "leg_tasks": [task(leg) for leg in found.legs],
+        "requests": dict(found.requests),
+        "peak_rss_bytes": found.peak_rss_bytes,
     }
