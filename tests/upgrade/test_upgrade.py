@@ -201,7 +201,7 @@ def test_an_upgraded_ledger_has_the_schema_of_a_new_one(place, request, tmp_path
         request.getfixturevalue("postgres").drop(new)
 
 
-@pytest.mark.parametrize("step", ["0002", "0003", "0004"])
+@pytest.mark.parametrize("step", ["0002", "0003", "0004", "0005"])
 def test_every_step_on_the_way_can_be_gone_on_from(place, step):
     before = old_ledger.content(place)
     upgrade(find_database(place), step)

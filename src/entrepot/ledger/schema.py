@@ -6,7 +6,7 @@ from entrepot.model.totals import FIELDS
 
 from . import server_schema
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision that these tables correspond to: the newest file in ``migrations/versions``."""
 
 CHILDREN = (
@@ -145,6 +145,7 @@ NEW_FILE = (
     "CREATE INDEX shard_by_state ON shard (task_id, state, phase, low)",
     "CREATE INDEX shard_by_lease ON shard (lease_owner)",
     _FAILURE,
+    "CREATE INDEX failure_by_task ON failure (task_id, id)",
     _FAILURE_COUNT,
     _DOOMED,
     "CREATE INDEX doomed_by_shard ON doomed (shard_id)",
