@@ -18,7 +18,7 @@ _IDS = "SELECT id FROM task WHERE parent = :id ORDER BY id"
 _LEGS = f"""SELECT id, state, reason, percent, owner_pid, {", ".join(FIELDS)} FROM task
     WHERE parent = :id ORDER BY id"""
 _PARENTS = """SELECT id FROM task WHERE legs > 0
-    AND state IN ('QUEUED', 'SCANNING', 'RUNNING', 'PAUSED', 'REVIEW') ORDER BY id"""
+    AND state || '' IN ('QUEUED', 'SCANNING', 'RUNNING', 'PAUSED', 'REVIEW') ORDER BY id"""
 _NOW = f"SELECT state, percent, {', '.join(FIELDS)} FROM task WHERE id = :id"
 _PARENT = "SELECT state FROM task WHERE id = :id FOR UPDATE"
 _SUM = f"UPDATE task SET {', '.join(f'{name} = :{name}' for name in FIELDS)} WHERE id = :id"

@@ -14,7 +14,7 @@ PAGE = 200
 
 _WAITING = """SELECT id, scope, priority, source_connection, destination_connection, destination_place,
         destination_prefix, kind, reason
-    FROM task WHERE state = 'QUEUED' AND family <> '' AND legs = 0 AND owner_pid = 0 AND stop = ''
+    FROM task WHERE state || '' = 'QUEUED' AND family <> '' AND legs = 0 AND owner_pid = 0 AND stop = ''
     AND (not_before IS NULL OR not_before <= now())"""
 _BEHIND = " AND (priority < :priority OR priority = :priority AND id > :id)"
 _IN_ORDER = " ORDER BY priority DESC, id LIMIT :limit"
@@ -92,4 +92,3 @@ def check_room(connection: Connection, scope: str, more: int = 1) -> None:
 def covers(above: str, scope: str) -> bool:
     """Whether a scope is at or below another one."""
     return not above or scope == above or scope.startswith(above + "/")
-

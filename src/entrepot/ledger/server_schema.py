@@ -297,10 +297,11 @@ TABLES = (
     _USAGE,
     _USAGE_COUNTED,
     _RUNNER_NODE,
-    "CREATE INDEX task_waiting ON task (priority DESC, id) WHERE state = 'QUEUED' AND family <> '' AND legs = 0",
+    "CREATE INDEX task_waiting ON task (priority DESC, id) WHERE state || '' = 'QUEUED' AND family <> '' AND legs = 0",
     """CREATE INDEX task_held ON task (id) WHERE family <> '' AND legs = 0
         AND (owner_pid <> 0 OR stop <> '' OR state IN ('SCANNING', 'RUNNING'))""",
-    "CREATE INDEX task_parents ON task (id) WHERE legs > 0",
+    """CREATE INDEX task_parents ON task (id)
+        WHERE legs > 0 AND state || '' IN ('QUEUED', 'SCANNING', 'RUNNING', 'PAUSED', 'REVIEW')""",
     "CREATE INDEX task_by_place ON task (destination_place, id) WHERE state <> 'SUCCEEDED'",
     _TASK_LIVE,
 )

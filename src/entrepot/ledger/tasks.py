@@ -61,12 +61,15 @@ SELECT = "SELECT task.*, now() - owner_seen AS owner_age FROM task"
 _READ = f"{SELECT} WHERE id = :id"
 _LISTING = f"{SELECT} ORDER BY id DESC LIMIT :limit"
 _LISTING_ON = f"{SELECT} WHERE id < :before ORDER BY id DESC LIMIT :limit"
-# The owner narrows far better than the state: a server has many that wait.
-_DRIVEN = f"{SELECT} WHERE owner_pid <> 0 AND coalesce(state, '') IN ({_ACTIVE})"
+# Two questions, each with an index of its own: a server has many tasks that wait, and many that ended.
+_DRIVEN_HERE = f"{SELECT} WHERE family = '' AND owner_pid <> 0 AND state IN ({_ACTIVE})"
+_DRIVEN = f"""{SELECT} WHERE family <> '' AND legs = 0
+    AND (owner_pid <> 0 OR stop <> '' OR state IN ('SCANNING', 'RUNNING'))
+    AND owner_pid <> 0 AND coalesce(state, '') IN ({_ACTIVE})"""
 
-_HEIRLESS = f"""{SELECT} WHERE destination_place = :place
-    AND (state <> 'SUCCEEDED' OR EXISTS (SELECT 1 FROM partial WHERE partial.task_id = task.id))
-    ORDER BY id DESC LIMIT 200"""
+_UNFINISHED = f"{SELECT} WHERE destination_place = :place AND state <> 'SUCCEEDED' ORDER BY id DESC LIMIT 200"
+_LEFT_OVER = f"""{SELECT} WHERE id IN (SELECT task_id FROM partial) AND coalesce(state, '') = 'SUCCEEDED'
+    AND destination_place = :place ORDER BY id DESC LIMIT 200"""
 
 _RESUMABLE = f"""{SELECT} WHERE spec_hash = :spec_hash AND (
         state IN ({_ACTIVE}, 'PAUSED')
@@ -286,12 +289,13 @@ def listing(connection: Connection, limit: int = 100, before: str = "") -> list[
 
 def active(connection: Connection) -> list[Task]:
     """Tasks that some process may be driving now."""
-    return [from_row(row) for row in connection.execute(_DRIVEN)]
+    return [from_row(row) for query in (_DRIVEN_HERE, _DRIVEN) for row in connection.execute(query)]
 
 
 def heirless(connection: Connection, place: str) -> list[Task]:
     """Tasks, youngest first, that did not succeed or still have half-moved objects at ``place``."""
-    return [from_row(row) for row in connection.execute(_HEIRLESS, {"place": place})]
+    found = [row for query in (_UNFINISHED, _LEFT_OVER) for row in connection.execute(query, {"place": place})]
+    return sorted(map(from_row, found), key=lambda task: task.id, reverse=True)[:200]
 
 
 def resumable(connection: Connection, spec_hash: str) -> Task | None:

@@ -10,7 +10,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_WAITING = "state = 'QUEUED' AND family <> '' AND legs = 0"
+# Written so that no index on the state alone is thought to do as well.
+_WAITING = "state || '' = 'QUEUED' AND family <> '' AND legs = 0"
+_LIVE = "legs > 0 AND state || '' IN ('QUEUED', 'SCANNING', 'RUNNING', 'PAUSED', 'REVIEW')"
 _HELD = "family <> '' AND legs = 0 AND (owner_pid <> 0 OR stop <> '' OR state IN ('SCANNING', 'RUNNING'))"
 
 
@@ -29,7 +31,7 @@ def upgrade() -> None:
     for name, columns, where in (
         ("task_waiting", [sa.text("priority DESC"), sa.text("id")], _WAITING),
         ("task_held", [sa.text("id")], _HELD),
-        ("task_parents", [sa.text("id")], "legs > 0"),
+        ("task_parents", [sa.text("id")], _LIVE),
         ("task_by_place", [sa.text("destination_place"), sa.text("id")], "state <> 'SUCCEEDED'"),
     ):
         condition = sa.text(where)
