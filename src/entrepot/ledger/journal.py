@@ -33,6 +33,8 @@ _COUNT_WARNING_ROWS = "UPDATE task SET warning_rows = warning_rows + :more WHERE
 
 _FAILURES = "SELECT * FROM failure WHERE task_id = :task"
 _OLDER = " AND id < :before"
+# Without an end PostgreSQL may walk over all that other tasks added since.
+_NEWEST = " AND id <= (SELECT max(id) FROM failure WHERE task_id = :task)"
 _LATEST_FIRST = " ORDER BY id DESC LIMIT :limit"
 
 _FAILURE_COUNTS = "SELECT failure, entries FROM failure_count WHERE task_id = :task ORDER BY failure"
@@ -121,7 +123,7 @@ def _failure_row(task_id: str, phase: str, found: Failure, at: Any) -> dict[str,
 
 def failures(connection: Connection, task_id: str, limit: int = 100, before: int = 0) -> tuple[list[Failure], int]:
     """Failed entries, latest first, and the id to continue ``before`` (0 = no more)."""
-    query = _FAILURES + (_OLDER if before else "") + _LATEST_FIRST
+    query = _FAILURES + (_OLDER if before else _NEWEST) + _LATEST_FIRST
     rows = connection.execute(query, {"task": task_id, "before": before, "limit": limit})
     found = [Failure(r.key, r.failure, r.message, r.attempts, r.size) for r in rows]
     return found, rows[-1].id if len(rows) == limit else 0
