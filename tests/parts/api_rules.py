@@ -44,6 +44,20 @@ _CONNECTION = {
 }  # fmt: skip
 _SCHEDULE = {"name": "nightly-2", "cron": "0 3 * * *", "request": _SYNC}
 
+_RUNNER: dict[str, Any] = {
+    "lease": {"limit": 1},
+    "report": {},
+    "release": {"shard_ids": []},
+    "split": {"shard_id": 1, "fence": 1, "at": ["YQ=="]},
+    "partials": {"low": "YQ=="},
+    "save_partial": {"key": "YQ==", "size": 1, "evidence": None, "part_size": 1},
+    "drop_partial": {"key": "YQ=="},
+    "next_doomed": {"shard": {}, "limit": 1},
+    "failed_keys": {"shard": {}},
+    "farewell": {"outcome": "stopped"},
+}
+"""What a runner does to its task, with a token for that task only."""
+
 RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/healthz"): Rule(NONE),
     ("GET", "/readyz"): Rule(NONE),
@@ -111,6 +125,17 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/api/v1/audit"): Rule(Action.AUDIT_READ),
     ("GET", "/api/v1/audit:export"): Rule(Action.AUDIT_READ),
     ("POST", "/api/v1/audit:verify"): Rule(Action.AUDIT_READ, {}),
+    ("GET", "/api/v1/runners"): Rule(Action.METRICS_READ),
+    ("POST", "/api/v1/runners/{node}:ask"): Rule(Action.RUNNER_WORK, {"processes": 1}),
+    ("POST", "/api/v1/runners/{node}:beat"): Rule(Action.RUNNER_WORK, {}),
+    ("POST", "/api/v1/runners/{node}:leave"): Rule(Action.RUNNER_WORK),
+    **{
+        ("POST", "/api/v1/runners/tasks/{task}/{runner}:" + verb): Rule(Action.RUNNER_WORK, body, closed=True)
+        for verb, body in _RUNNER.items()
+    },
+    ("POST", "/api/v1/runners/tasks/{task}/{runner}:segment"): Rule(
+        Action.RUNNER_WORK, query={"name": "00000001-000001.segment", "offset": "0"}, closed=True
+    ),
     ("POST", _TOOL + "/tasks:list"): Rule(Action.TASK_READ, {"page": {"page": 1, "page_size": 10}}),
     ("POST", _TOOL + "/tasks"): Rule(Action.TASK_CREATE, _DATASYNC),
     ("GET", _TOOL + "/tasks/{task_id}"): Rule(Action.TASK_READ),

@@ -19,6 +19,7 @@ from entrepot.control.auditing import note_failed_login
 from entrepot.control.context import ADDRESS, Control
 from entrepot.control.identify import identify
 from entrepot.model.errors import AuthenticationError, TooMany
+from entrepot.security.identity import Kind
 
 from .auth import PUBLIC, address_of, presented
 from .errors import Problem, explain, plain
@@ -100,7 +101,9 @@ class Door:
             if len(headers.keys() & {b"authorization", b"x-auth-token"}) and self._noted.try_take(address):
                 await to_thread.run_sync(note_failed_login, self._control, address, error.message)
             raise
-        self._requests.take(who.token_id or who.id)
+        if who.kind is not Kind.RUNNER:
+            # A runner's pace is that of its task.
+            self._requests.take(who.token_id or who.id)
         return who
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
