@@ -22,6 +22,7 @@ PAGES = {
     "connection": "docs/locations-and-connections.md",
     "tasks": "docs/resume-and-state.md",
     "doctor": "docs/operations.md",
+    "up": "docs/server.md",
     "completion": "docs/operations.md",
 }
 SECTIONS = {"sync", "cp", "verify", "ls", "du"}

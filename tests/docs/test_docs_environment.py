@@ -49,7 +49,7 @@ def _is_environment(node: ast.expr) -> bool:
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
-    told = set(codes(text(PAGE)))
+    told = set(codes(text(PAGE))) | set(codes(text("docs/server.md")))
     missing: dict[str, str] = {}
     for path in SOURCE.rglob("*.py"):
         source = path.read_text(encoding="utf-8")

@@ -200,7 +200,13 @@ class _Server:
         from entrepot.security.egress import EgressPolicy
 
         chosen = self._settings
-        return EgressPolicy.of(chosen.egress_allow, chosen.egress_deny, loopback=chosen.egress_loopback)
+        return EgressPolicy.of(
+            chosen.egress_allow,
+            chosen.egress_deny,
+            private=chosen.egress_private,
+            loopback=chosen.egress_loopback,
+            exclusive=chosen.egress_exclusive,
+        )
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
