@@ -124,9 +124,9 @@ def _failure_row(task_id: str, phase: str, found: Failure, at: Any) -> dict[str,
 def failures(connection: Connection, task_id: str, limit: int = 100, before: int = 0) -> tuple[list[Failure], int]:
     """Failed entries, latest first, and the id to continue ``before`` (0 = no more)."""
     query = _FAILURES + (_OLDER if before else _NEWEST) + _LATEST_FIRST
-    rows = connection.execute(query, {"task": task_id, "before": before, "limit": limit})
-    found = [Failure(r.key, r.failure, r.message, r.attempts, r.size) for r in rows]
-    return found, rows[-1].id if len(rows) == limit else 0
+    rows = connection.execute(query, {"task": task_id, "before": before, "limit": limit + 1})
+    found = [Failure(r.key, r.failure, r.message, r.attempts, r.size) for r in rows[:limit]]
+    return found, rows[limit - 1].id if len(rows) > limit else 0
 
 
 def failure_counts(connection: Connection, task_id: str) -> dict[str, int]:
