@@ -155,9 +155,10 @@ def test_a_role_elsewhere_is_none_here(stage: Stage) -> None:
     wrong = []
     for method, path in ROUTES:
         rule = RULES[method, path]
-        # These are about the asker's own scope when none is named, and a volume for all is there for all.
+        # These are about the asker's own scope when none is named, and what is for all is there for all.
         if not isinstance(rule.needs, Action) or rule.needs in (
             Action.USAGE_READ, Action.SCHEDULE_READ, Action.USER_READ, Action.VOLUME_READ,
+            Action.CONNECTION_READ, Action.CONNECTION_USE,
         ) or (method == "POST" and "{" not in path):  # fmt: skip
             continue
         stage.set_up(path)

@@ -146,6 +146,28 @@ def test_a_volume_for_some_is_none_for_others(server: Server, client: TestClient
     assert seen["path"] == "", "where it is on the server is not told to all"
 
 
+def test_connections_for_all_and_for_some(server: Server, client: TestClient) -> None:
+    body = {"name": "lab", "provider": "minio", "endpoint": "http://127.0.0.1:9"}
+    assert client.post("/api/v1/connections", json=body).status_code == 201
+    for scope, port in (("team/a", 7), ("team/b", 8)):
+        mine = {**body, "scope": scope, "endpoint": f"http://127.0.0.1:{port}", "name": "own"}
+        assert client.post("/api/v1/connections", json=mine).status_code == 201
+    editor = server.client("editor", "team/a")
+    listed = editor.get("/api/v1/connections").json()["connections"]
+    assert [(one["name"], one["scope"]) for one in listed] == [("lab", ""), ("own", "team/a")]
+    assert editor.get("/api/v1/connections/own").json()["endpoint"].endswith(":7")
+    assert editor.get("/api/v1/connections/lab").status_code == 200
+    assert editor.get("/api/v1/connections/own", params={"scope": "team/b"}).status_code == 404
+    assert editor.patch("/api/v1/connections/lab", json={"max_tasks": 1}).status_code == 403
+    operator = server.client("operator", "team/a")
+    assert operator.patch("/api/v1/connections/lab", json={"max_tasks": 1}).status_code == 404
+    assert operator.patch("/api/v1/connections/own", json={"max_tasks": 1}).status_code == 200
+    made = editor.post("/api/v1/syncs", json={"source": "own:b/x", "destination": "volume://data/y"}).json()
+    with server.control.pool.read() as c:
+        used = tasks.read(c, made["id"]).filing.source_connection
+        assert c.value("SELECT scope FROM connection WHERE id = :id", {"id": used}) == "team/a"
+
+
 def test_orders_and_wrong_states(client: TestClient) -> None:
     task = _create(client)["id"]
 

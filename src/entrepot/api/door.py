@@ -22,7 +22,7 @@ from entrepot.model.errors import AuthenticationError, TooMany
 from entrepot.security.identity import Kind
 
 from .auth import PUBLIC, address_of, presented
-from .errors import Problem, explain, plain
+from .errors import REQUEST, Problem, explain, plain
 from .limits import Buckets
 
 Scope = MutableMapping[str, Any]
@@ -77,6 +77,7 @@ class Door:
     async def _admit(self, visit: Visit, scope: Scope, receive: Receive) -> None:
         headers = dict(scope["headers"])
         visit.name(headers)
+        REQUEST.set(visit.request_id)
         address = address_of(scope, headers, self._control.settings.trusted_proxies)
         ADDRESS.set(address)
         state = scope.setdefault("state", {})

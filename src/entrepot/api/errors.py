@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,11 @@ from entrepot.model.errors import (
     UsageError,
     WrongState,
 )
+from entrepot.security.redact import redact
 
 LOG = logging.getLogger("entrepot.api")
+REQUEST: ContextVar[str] = ContextVar("entrepot_request", default="-")
+"""The id of the request that is being answered, for the log."""
 TYPE = "type.googleapis.com/google.rpc."
 DOMAIN = "entrepot"
 
@@ -92,7 +96,7 @@ def explain(error: Exception) -> Problem:
         return _invalid(error.errors())
     if isinstance(error, HTTPException):
         return _http(error)
-    LOG.error("a request failed", exc_info=error)
+    LOG.error("request %s failed", REQUEST.get(), exc_info=error)
     return INTERNAL
 
 
@@ -106,13 +110,13 @@ def _known(error: EntrepotError) -> Problem:
     if isinstance(error, StoreError):
         return _store(error)
     if isinstance(error, LedgerError) and error.retryable:
-        LOG.warning("the ledger was too busy: %s", error.message)
+        LOG.warning("request %s: the ledger was too busy: %s", REQUEST.get(), error.message)
         return plain(503, "the ledger is too busy", hint="try again", reason="BUSY", headers={"Retry-After": "1"})
     for kind, status, code, reason in _TABLE:
         if isinstance(error, kind):
             headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
             return Problem(status, code, error.message, (), reason, error.hint, headers)
-    LOG.error("a request failed: %s", error.message, exc_info=error)
+    LOG.error("request %s failed: %s", REQUEST.get(), error.message, exc_info=error)
     return INTERNAL
 
 
@@ -132,11 +136,13 @@ _TABLE: tuple[tuple[type[EntrepotError], int, int, str], ...] = (
 def _store(error: StoreError) -> Problem:
     """A store that said no is not this server's fault, nor does it judge the rights of the one who asks here."""
     reason = f"STORE_{error.failure.upper()}"
+    # Part of it may be the store's own words, and they may hold what was sent to it.
+    message = redact(error.message)
     if error.failure is FailureClass.NOT_FOUND:
-        return plain(404, error.message, hint=error.hint, reason=reason)
+        return plain(404, message, hint=error.hint, reason=reason)
     if error.failure in (FailureClass.THROTTLED, FailureClass.TIMEOUT):
-        return plain(503, error.message, hint=error.hint, reason=reason, headers={"Retry-After": "5"})
-    return Problem(400, FAILED_PRECONDITION, error.message, (), reason, error.hint)
+        return plain(503, message, hint=error.hint, reason=reason, headers={"Retry-After": "5"})
+    return Problem(400, FAILED_PRECONDITION, message, (), reason, error.hint)
 
 
 def _http(error: HTTPException) -> Problem:

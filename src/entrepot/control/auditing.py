@@ -40,7 +40,9 @@ def allow(control: Control, who: Principal, action: Action, subject: str, scope:
 
 
 @contextmanager
-def change(control: Control, who: Principal, action: Action, subject: str, scope: str = "") -> Iterator[Connection]:
+def change(
+    control: Control, who: Principal, action: Action, subject: str, scope: str = "", detail: str = ""
+) -> Iterator[Connection]:
     """One writing transaction for a change: allowed, and noted in the audit together with it.
 
     An error that is raised inside undoes the change and is noted as a refusal.
@@ -49,7 +51,7 @@ def change(control: Control, who: Principal, action: Action, subject: str, scope
     try:
         with control.pool.write() as c:
             yield c
-            record(c, who, action, subject, scope=scope)
+            record(c, who, action, subject, scope=scope, detail=detail)
     except EntrepotError as error:
         refuse(control, who, action, subject, scope=scope, detail=type(error).__name__)
         raise

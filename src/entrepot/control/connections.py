@@ -90,7 +90,8 @@ def create(control: Control, who: Principal, draft: Draft, once: Once = NEVER) -
 def update(control: Control, who: Principal, draft: Draft) -> Described:
     """Change what the draft names; secrets that it does not name stay, unless the endpoint becomes another one."""
     scope = scope_of(who, Action.CONNECTION_WRITE, draft.scope)
-    with change(control, who, Action.CONNECTION_WRITE, f"connection {draft.name}", scope) as c:
+    changed = ", ".join(name for name in Draft.__slots__ if getattr(draft, name) is not None and name != "name")
+    with change(control, who, Action.CONNECTION_WRITE, f"connection {draft.name}", scope, changed) as c:
         row = _existing(c, who, scope, draft.name, Action.CONNECTION_WRITE, to_change=True)
         before = opened(control.keyring, row)
         _keep_secrets_at_home(before, draft)
@@ -102,18 +103,18 @@ def update(control: Control, who: Principal, draft: Draft) -> Described:
 
 
 def read(control: Control, who: Principal, name: str, scope: str | None = None) -> Described:
-    """One connection."""
-    scope = scope_of(who, Action.CONNECTION_READ, scope)
+    """One connection; without ``scope`` also one that is for all."""
     with control.pool.read() as c:
-        return _described(_existing(c, who, scope, name, Action.CONNECTION_READ))
+        return _described(_meant(c, who, scope, name, Action.CONNECTION_READ))
 
 
 def listing(
     control: Control, who: Principal, scope: str | None = None, after: tuple[str, str] = ("", ""), limit: int = 100
 ) -> list[Described]:
-    """Connections that ``who`` may see, by name; with ``scope`` those in it and below."""
+    """Connections that ``who`` may see, by name, those for all among them; with ``scope`` those in it and below."""
+    scopes = readable(who, Action.CONNECTION_READ, scope)
     with control.pool.read() as c:
-        rows = places.connections(c, readable(who, Action.CONNECTION_READ, scope), after, limit)
+        rows = places.connections(c, scopes, after, limit, shared=scope is None and bool(scopes))
     return [_described(row) for row in rows]
 
 
@@ -130,9 +131,8 @@ def remove(control: Control, who: Principal, name: str, scope: str | None = None
 
 def to_use(control: Control, who: Principal, name: str, scope: str | None = None) -> Connection:
     """A connection with its secrets, for a test or a look. It stays inside the server."""
-    scope = scope_of(who, Action.CONNECTION_USE, scope)
     with control.pool.read() as c:
-        row = _existing(c, who, scope, name, Action.CONNECTION_USE)
+        row = _meant(c, who, scope, name, Action.CONNECTION_USE)
     return opened(control.keyring, row)
 
 
@@ -195,6 +195,15 @@ def _existing(c: Ledger, who: Principal, scope: str, name: str, action: Action, 
     found = places.connection_in(c, scope, name, to_change=to_change)
     if found is None or not allows(who, action, scope):
         raise NoSuch(f"there is no connection {name!r}" + (f" in {scope!r}" if scope else ""))
+    return found
+
+
+def _meant(c: Ledger, who: Principal, scope: str | None, name: str, action: Action) -> Row:
+    """What a name means to ``who``: as it means to their tasks."""
+    own = scope_of(who, action, scope)
+    found = places.connection_in(c, own, name) if scope is not None else places.find_connection(c, own, name)
+    if found is None or not allows(who, action, own):
+        raise NoSuch(f"there is no connection {name!r}" + (f" in {own!r}" if own else ""))
     return found
 
 

@@ -57,7 +57,7 @@ def create(
     once: Once = NEVER,
 ) -> User:
     """Make a user; tokens and access keys come apart."""
-    with change(control, who, Action.USER_WRITE, f"user {name}", _where(who)) as c:
+    with change(control, who, Action.USER_WRITE, f"user {name}", _where(who), stored.to_json(grants)) as c:
         may_give(who, grants)
         once.begin(c, who)
         if access.principal(c, name) is not None:
@@ -72,7 +72,10 @@ def update(
     control: Control, who: Principal, name: str, *, grants: Sequence[Grant] | None = None, disabled: bool | None = None
 ) -> User:
     """Give other roles, shut out or let in again. Old roles that one could not give cannot be taken either."""
-    with change(control, who, Action.USER_WRITE, f"user {name}", _where(who)) as c:
+    detail = "" if grants is None else stored.to_json(grants)
+    if disabled is not None:
+        detail += " disabled" if disabled else " enabled"
+    with change(control, who, Action.USER_WRITE, f"user {name}", _where(who), detail.strip()) as c:
         before = _existing(c, name, to_change=True)
         may_give(who, before.grants)
         if grants is not None:

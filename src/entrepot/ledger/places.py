@@ -13,7 +13,8 @@ _LIVE = "'QUEUED', 'SCANNING', 'RUNNING', 'PAUSED', 'REVIEW'"
 
 _ADD = """INSERT INTO connection
     (id, name, scope, task_id, provider, endpoint, document, secrets, max_tasks, creator, created, updated)
-    VALUES (:id, :name, :scope, :task_id, :provider, :endpoint, :document, :secrets, :max_tasks, :creator, now(), now())"""
+    VALUES (:id, :name, :scope, :task_id, :provider, :endpoint, :document, :secrets, :max_tasks, :creator,
+        now(), now())"""
 _CHANGE = """UPDATE connection SET provider = :provider, endpoint = :endpoint, document = :document,
     secrets = :secrets, max_tasks = :max_tasks, updated = now() WHERE id = :id"""
 _NAMED = "SELECT * FROM connection WHERE name = :name AND scope = :scope AND task_id = ''"
@@ -84,9 +85,18 @@ def find_by_endpoint(c: Connection, scope: str, endpoint: str) -> Row | None:
     return c.first(_BY_ENDPOINT, {"scope": scope, "endpoint": endpoint})
 
 
-def connections(c: Connection, scopes: Sequence[str], after: tuple[str, str] = ("", ""), limit: int = 100) -> list[Row]:
-    """Connections at and below ``scopes`` by (name, scope)."""
+def connections(
+    c: Connection,
+    scopes: Sequence[str],
+    after: tuple[str, str] = ("", ""),
+    limit: int = 100,
+    *,
+    shared: bool = False,
+) -> list[Row]:
+    """Connections at and below ``scopes`` by (name, scope); with ``shared`` also those for all."""
     condition, values = within("scope", scopes)
+    if shared:
+        condition = f"({condition} OR scope = '')"
     named = {"name": after[0], "scope": after[1], "limit": limit, **values}
     return c.execute(_LISTING.format(condition=condition), named)
 
