@@ -9,11 +9,9 @@ import click
 from entrepot.cli.exits import OK
 from entrepot.cli.groups import Verbs
 from entrepot.cli.terminal import out_json, say
-from entrepot.cli.values import SIZE
 from entrepot.cli.words import count_text, size_text
 from entrepot.sdk.reading import plain
 from entrepot.sdk.requests.usage import QuotaName
-from entrepot.sdk.values import Quota
 
 from .asking import client
 from .showing import JSON, as_lines, table
@@ -62,27 +60,24 @@ def quotas(scope: str | None, as_json: bool) -> int:
     if as_json:
         as_lines(found)
     else:
-        table(("QUOTA", "AMOUNT", "SCOPE"), ((one.name, _amount(one), one.scope) for one in found), empty="no quotas")
+        rows = ((one.name, count_text(one.amount), one.scope) for one in found)
+        table(("QUOTA", "AMOUNT", "SCOPE"), rows, empty="no quotas")
     return OK
-
-
-def _amount(one: Quota) -> str:
-    return size_text(one.amount) if one.name.endswith("bytes") else count_text(one.amount)
 
 
 @command.command("set-quota")
 @_QUOTA
-@click.argument("amount", type=SIZE)
+@click.argument("amount", type=click.IntRange(min=0))
 @_SCOPE
 @JSON
 def set_quota(name: Any, amount: int, scope: str, as_json: bool) -> int:
-    """Limit what tasks do: how many run or wait, or how much a day."""
+    """Limit how many tasks wait, or run."""
     with client() as server:
         made = server.usage.set_quota(name, amount, scope=scope)
     if as_json:
         out_json(plain(made))
     else:
-        say(f"{name} is limited to {_amount(made)}{f' in {scope}' if scope else ''}")
+        say(f"{name} is limited to {count_text(made.amount)}{f' in {scope}' if scope else ''}")
     return OK
 
 

@@ -11,7 +11,7 @@ from entrepot.sdk.values import Quota, Usage
 
 from .paths import path
 
-QuotaName = Literal["running_tasks", "open_tasks", "daily_tasks", "daily_bytes"]
+QuotaName = Literal["max_queued", "max_running"]
 _quota = reader(Quota)
 
 
