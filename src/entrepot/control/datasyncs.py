@@ -288,6 +288,8 @@ def _jobs(control: Control, c: Connection, found: Sequence[Row]) -> list[Job]:
         seconds = max((row.finished or now) - row.started, 0.0) if row.started else 0.0
         known = figures.get(row.id)
         rate = known.rate_bytes if known else 0.0
+        if known is not None:
+            known.lead(row)
         if row.finished and seconds > 0:
             rate = row.copied_bytes / seconds
         jobs.append(Job(row, json.loads(row.request or "{}"), rate, seconds))

@@ -244,6 +244,9 @@ def _seen(c: Connection, who: Principal, task_id: str, action: Action, *, to_cha
 def _with_figures(c: Connection, rows: Sequence[Row]) -> list[Found]:
     running = [row.id for row in rows if row.state in ("SCANNING", "RUNNING")]
     known = live.read(c, running) if running else {}
+    for row in rows:
+        if row.id in known:
+            known[row.id].lead(row)
     return [Found(row, known.get(row.id)) for row in rows]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .database import Connection
+from entrepot.model.totals import FIELDS, Totals
 
-_SAVE = """INSERT INTO task_live (task_id, phase, scanning, rate_bytes, rate_entries, eta, seconds, memory, at)
-    VALUES (:id, :phase, :scanning, :rate_bytes, :rate_entries, :eta, :seconds, :memory, now())
+from .database import Connection, Row
+
+_SAVE = """INSERT INTO task_live
+    (task_id, phase, scanning, rate_bytes, rate_entries, eta, seconds, memory, totals, at)
+    VALUES (:id, :phase, :scanning, :rate_bytes, :rate_entries, :eta, :seconds, :memory, :totals, now())
     ON CONFLICT (task_id) DO UPDATE SET phase = excluded.phase, scanning = excluded.scanning,
         rate_bytes = excluded.rate_bytes, rate_entries = excluded.rate_entries, eta = excluded.eta,
-        seconds = excluded.seconds, memory = excluded.memory, at = excluded.at"""
+        seconds = excluded.seconds, memory = excluded.memory, totals = excluded.totals, at = excluded.at"""
 
 _PERCENT = "UPDATE task SET percent = :percent WHERE id = :id AND percent < :percent"
 _ONE = "SELECT *, now() - at AS age FROM task_live WHERE task_id = :id"
@@ -24,7 +28,10 @@ SOME = 500
 
 @dataclass(slots=True, frozen=True)
 class Live:
-    """Figures of a running task. ``eta`` is seconds, None where there is no ground for a guess."""
+    """Figures of a running task. ``eta`` is seconds, None where there is no ground for a guess.
+
+    ``totals`` hold what runners did beyond the cursors in the ledger too: shown, but not yet counted as done.
+    """
 
     phase: str = ""
     scanning: bool = True
@@ -33,6 +40,13 @@ class Live:
     eta: float | None = None
     seconds: float = 0.0
     memory: int = 0
+    totals: Totals | None = None
+
+    def lead(self, row: Row) -> None:
+        """Let a task's row show these totals where they are ahead of its own."""
+        if self.totals is not None:
+            for name in FIELDS:
+                setattr(row, name, max(getattr(row, name), getattr(self.totals, name)))
 
 
 def save(connection: Connection, task_id: str, figures: Live) -> None:
@@ -48,6 +62,7 @@ def save(connection: Connection, task_id: str, figures: Live) -> None:
             "eta": figures.eta,
             "seconds": figures.seconds,
             "memory": figures.memory,
+            "totals": json.dumps(figures.totals.as_dict()) if figures.totals is not None else "",
         },
     )
 
@@ -65,9 +80,9 @@ def read(connection: Connection, task_ids: Sequence[str]) -> dict[str, Live]:
         names = ", ".join(f":{name}" for name in some)
         query = f"SELECT * FROM task_live WHERE task_id IN ({names}) AND at > now() - :age"
         for row in connection.execute(query, {**some, "age": STALE}):
-            found[row.task_id] = Live(
-                row.phase, bool(row.scanning), row.rate_bytes, row.rate_entries, row.eta, row.seconds, row.memory
-            )
+            totals = Totals.from_dict(json.loads(row.totals)) if row.totals else None
+            rates = row.rate_bytes, row.rate_entries, row.eta
+            found[row.task_id] = Live(row.phase, bool(row.scanning), *rates, row.seconds, row.memory, totals)
     return found
 
 

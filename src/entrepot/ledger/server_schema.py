@@ -37,6 +37,7 @@ _TASK_LIVE = """CREATE TABLE task_live (
     eta FLOAT,
     seconds FLOAT DEFAULT '0' NOT NULL,
     memory BIGINT DEFAULT '0' NOT NULL,
+    totals TEXT DEFAULT '' NOT NULL,
     at FLOAT NOT NULL,
     CONSTRAINT task_live_pk PRIMARY KEY (task_id)
 )"""

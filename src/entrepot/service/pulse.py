@@ -60,4 +60,5 @@ def _figures(shot: Snapshot) -> Live:
         shot.eta_seconds,
         shot.seconds,
         shot.peak_rss_bytes,
+        shot.totals,
     )

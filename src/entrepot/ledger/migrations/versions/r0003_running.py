@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("eta", sa.Float, nullable=True),
         _number("seconds"),
         _count("memory"),
+        sa.Column("totals", sa.Text, nullable=False, server_default=""),
         sa.Column("at", sa.Float, nullable=False),
         sa.PrimaryKeyConstraint("task_id", name="task_live_pk"),
     )
