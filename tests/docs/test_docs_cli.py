@@ -23,6 +23,9 @@ PAGES = {
     "tasks": "docs/resume-and-state.md",
     "doctor": "docs/operations.md",
     "up": "docs/server.md",
+    "runner": "docs/remote-runners.md",
+    "keys": "docs/security.md",
+    "ledger": "docs/operations.md",
     "completion": "docs/operations.md",
 }
 SECTIONS = {"sync", "cp", "verify", "ls", "du"}

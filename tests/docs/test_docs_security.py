@@ -9,7 +9,7 @@ from entrepot.control.settings import options
 from entrepot.security.identity import RIGHTS, Action, Role
 
 PAGE = Path(__file__).parents[2].joinpath("docs/security.md").read_text(encoding="utf-8")
-ORDER = (Role.READER, Role.REVIEWER, Role.EDITOR, Role.OPERATOR, Role.ADMIN)
+ORDER = (Role.READER, Role.REVIEWER, Role.EDITOR, Role.OPERATOR, Role.ADMIN, Role.RUNNER)
 
 
 def test_the_table_of_roles_is_the_one_in_force() -> None:
