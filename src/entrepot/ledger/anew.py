@@ -18,15 +18,24 @@ _UNFINISHED = f"""SELECT id FROM task WHERE state NOT IN ({", ".join(f"'{state}'
         OR EXISTS (SELECT 1 FROM shard WHERE shard.task_id = task.id))
     ORDER BY id"""
 
+_HALF_WAY = f"""SELECT id FROM task WHERE state IN ({", ".join(f"'{state}'" for state in sorted(END_STATES))})
+    AND EXISTS (SELECT 1 FROM shard WHERE shard.task_id = task.id AND shard.state IN ('queued', 'leased'))
+    ORDER BY id"""
+
 _WAIT = """UPDATE task SET state = 'PAUSED', reason = :reason, stop = '', approved = 0, percent = 0, finished = NULL,
     owner_host = '', owner_boot = '', owner_pid = 0, owner_start = '', owner_seen = NULL WHERE id = :id"""
 
 
 def all_unfinished(connection: Connection, reason: str) -> list[str]:
-    """Have every task that has begun and not ended wait, and begin anew when it is resumed; answers their ids."""
+    """Have every task that has begun and not ended wait, and begin anew when it is resumed; answers their ids.
+
+    One that ended half-way (at a limit of failures, cancelled) stays ended, but is not gone on with from there.
+    """
     found = [row.id for row in connection.execute(_UNFINISHED)]
     for task_id in found:
         wait(connection, task_id, reason)
+    for task_id in [row.id for row in connection.execute(_HALF_WAY)]:
+        disown(connection, task_id, reason)
     return found
 
 

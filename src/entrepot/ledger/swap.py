@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import glob
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 
@@ -30,7 +31,7 @@ def scratch(path: str) -> str:
         if pid.isdigit() and int(pid) != os.getpid() and os.path.exists(f"/proc/{pid}"):
             continue
         with contextlib.suppress(OSError):
-            os.unlink(old)
+            shutil.rmtree(old) if os.path.isdir(old) else os.unlink(old)
     return f"{path}{_MAKING}{os.getpid()}"
 
 
