@@ -89,10 +89,11 @@ def _complete(fault: ApiError, meant: Asked) -> None:
         fault.message = f"{meant.server}: {given}: {fault.message}"
         fault.hint = "--token-file FILE, or ENTREPOT_TOKEN_FILE or ENTREPOT_TOKEN"
     elif isinstance(fault, Forbidden):
-        fault.hint = fault.hint or f"{meant.words('user me')} shows what the token may"
+        more = f"{meant.words('user me')} shows what the token may"
+        fault.hint = f"{fault.hint}; {more}" if fault.hint else more
     elif isinstance(fault, InvalidRequest):
-        more = "".join(f"; {one.field}: {one.description}" for one in fault.fields[1:])
-        fault.message += more
+        others = "".join(f"; {one.field}: {one.description}" for one in fault.fields[1:])
+        fault.message += others
         if any(one.field.endswith("_id") for one in fault.fields):
             fault.hint = fault.hint or "an id has 26 letters and digits, as the lists show it"
     elif isinstance(fault, NotFound):
