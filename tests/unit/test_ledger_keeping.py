@@ -140,7 +140,7 @@ def test_a_task_whose_ranges_have_a_hole_never_ends_well_by_going_on(place):
     change(
         place,
         "DELETE FROM shard WHERE id = (SELECT max(shard.id) FROM shard JOIN task ON task.id = task_id "
-        "WHERE task.state = 'SCANNING' AND high IS NOT NULL)",
+        "WHERE task.state = 'RUNNING' AND high IS NOT NULL)",
     )
     (hole,) = [one.subject for one in checking.check(place).findings if one.kind == "ranges"]
     ledger = open_ledger(place)
@@ -236,7 +236,7 @@ def test_the_beginning_of_the_file_is_known_by_heart(place, what):
 
 def test_what_is_cut_off_is_lost_and_the_rest_is_saved(place):
     with open(place, "r+b") as file:
-        file.truncate(os.path.getsize(place) * 3 // 5)
+        file.truncate(os.path.getsize(place) * 9 // 10)
     done = salvage.recover(place)
     assert done.gaps
     assert 0 < rows(place, "task") <= TASKS + 1
