@@ -17,6 +17,7 @@ from entrepot.ledger.ids import new_id
 from entrepot.ledger.pool import LedgerPool
 from entrepot.model.errors import NoSuch, RequestError, WrongState
 from entrepot.model.task import END_STATES, TaskState
+from entrepot.model.totals import FIELDS
 from entrepot.security.identity import Action, Principal, allows
 
 from .auditing import allow, change, record
@@ -43,9 +44,8 @@ class Site:
         return f"ads/{self.subscription}/{self.group}/{self.zone}/{self.name}"
 
 
-_SHOWN: Final = """task.id, task.name, task.type, task.state, task.reason, task.creator, task.request, task.created,
-    task.started, task.finished, task.percent, task.total, task.total_bytes, task.copied, task.copied_bytes,
-    task.equal, task.failed, task.stop"""
+_SHOWN: Final = f"""task.id, task.name, task.type, task.state, task.reason, task.creator, task.request, task.created,
+    task.started, task.finished, task.percent, task.stop, {", ".join(f"task.{name}" for name in FIELDS)}"""
 _ONE: Final = f"""SELECT {_SHOWN} FROM task
     WHERE task.id = :id AND task.scope = :scope AND task.family = '{FAMILY}' AND task.parent = ''"""
 
