@@ -21,6 +21,7 @@ PAGES = {
     "du": "docs/moving-data.md",
     "connection": "docs/locations-and-connections.md",
     "tasks": "docs/resume-and-state.md",
+    "ledger": "docs/operations.md",
     "doctor": "docs/operations.md",
     "up": "docs/server.md",
     "runner": "docs/remote-runners.md",
