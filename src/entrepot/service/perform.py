@@ -263,5 +263,8 @@ class _Performance:
 
         notes = oneshot.close(end, self._crew, self._ledger, self._job.task_id, heirs)
         if end in (TaskState.SUCCEEDED, TaskState.FAILED):
-            reports.keep(self._job.state_dir, self._job.task_id)
+            try:
+                reports.keep(self._job.state_dir, self._job.task_id)
+            except OSError as error:
+                notes.append(f"the report could not be written: {error.strerror}")
         return notes

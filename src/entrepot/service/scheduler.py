@@ -83,6 +83,10 @@ def _asked_cores(task: Task) -> int:
     return int(found[1]) if found else 0
 
 
+def _writes(task: Task) -> bool:
+    return task.spec.kind != "verify" and '"dry_run":true' not in task.spec.options
+
+
 class Scheduler:
     """One per server. ``bell`` is a descriptor that becomes readable when there is something to look at."""
 
@@ -252,7 +256,7 @@ class Scheduler:
                 task.filing.scope,
                 frozenset({task.filing.source_connection, task.filing.destination_connection} - {""}),
                 task.destination,
-                task.spec.kind != "verify",
+                _writes(task),
             )
             for task in held
             if task.owner.pid and task.state in tasks.ACTIVE

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from entrepot.fleet.local import die_with_parent
+from entrepot.model.errors import EntrepotError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 CALM_SECONDS = 20.0
@@ -135,6 +136,8 @@ class Supervisor:
             status = part.main()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
+        except EntrepotError as error:
+            self._say(f"{part.name}: {error.message}")
         except BaseException:
             import traceback
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from entrepot.control.settings import Settings
@@ -58,6 +59,7 @@ def serve(
 
     ``trade`` and ``resolve`` are other work and other places, for tests.
     """
+    _check_packages()
     os.makedirs(settings.data, mode=0o700, exist_ok=True)
     os.makedirs(os.path.join(settings.data, STATE), mode=0o700, exist_ok=True)
     listening = _listen(settings)
@@ -73,7 +75,17 @@ def serve(
     supervisor.begin()
     if server.await_ready(supervisor):
         on_ready(Started(_url(settings, listening), token, supervisor.pids))
+    elif not supervisor.stopping:
+        supervisor.abandon()
+        raise InternalError("the server does not get ready", hint="see the messages above")
     return supervisor.run()
+
+
+def _check_packages() -> None:
+    """Say at once what a process that answers HTTP would only find out later."""
+    for name in ("fastapi", "uvicorn", "joserfc", "prometheus_client"):
+        if find_spec(name) is None:
+            raise UsageError(f"a server needs the package {name}", hint="pip install 'entrepot[server]'")
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -128,7 +140,6 @@ class _Server:
             with contextlib.suppress(BlockingIOError):
                 wanted -= len(os.read(self._ready, 64))
             if time.monotonic() > until:
-                _say("the server does not get ready: see the messages above")
                 return False
             if wanted > 0:
                 supervisor.rest(0.02)

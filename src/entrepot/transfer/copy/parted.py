@@ -82,7 +82,7 @@ class Parted:
         self.ready = False
         self.over = False
         self.kept = False
-        """True when a pause left it in the journal: neither copied nor failed."""
+        """True when a stop ended it, in the journal or undone: neither copied nor failed."""
         self.error: StoreError | None = None
         self._ends = ends
 
@@ -155,11 +155,11 @@ class Parted:
         raise NotImplementedError
 
     def rest(self) -> None:
-        """Nothing is in flight and a stop was ordered: keep (pause) or undo (cancel)."""
+        """Nothing is in flight and a stop was ordered: keep (pause) or undo (cancel). Either way it is not done."""
+        self.kept = True
         if self.stopping == "cancel":
             self.undo()
         else:
-            self.kept = True
             self.end(None)
 
     def drain(self, stop: str) -> None:
