@@ -197,7 +197,7 @@ def ledger(place: str) -> Iterator[Check]:
         finally:
             raw.close()
     except sqlite3.Error as fault:
-        hint = "move the file away and run again: the places are compared anew"
+        hint = "entrepot ledger recover saves what can be read; or move the file away: the places are compared anew"
         yield Check("ledger", "fail", f"{path}: {fault}", hint)
         return
     older = "it is brought up to date by the next run" if stamp < HEAD else "it belongs to a newer Entrepot: upgrade"
@@ -207,7 +207,7 @@ def ledger(place: str) -> Iterator[Check]:
         "ledger integrity",
         "ok" if whole else "fail",
         f"{size_text(os.path.getsize(path))}, {count_text(count)} tasks" if whole else str(damage),
-        "move the file away and run again: the places are compared anew",
+        "entrepot ledger recover saves what can be read; or move the file away: the places are compared anew",
     )
 
 
