@@ -75,8 +75,9 @@ class Reads:
         ranged = bool(start) or op.length >= 0
         total = length
         first, skip = start, 0
-        if status == 206:
-            span = range_of(head)
+        # Some servers send a range, and say which, under the status of a whole object.
+        span = range_of(head) if status == 206 or ranged else None
+        if status == 206 or span is not None:
             first, total = self._check_span(op, span, start, length)
         elif ranged:
             skip = start
@@ -144,8 +145,9 @@ class Reads:
             op.body = b""
             return
         whole = not op.offset and op.length < 0
-        if status == 206:
-            self._check_span(op, range_of(head), op.offset, len(body))
+        span = None if whole and status != 206 else range_of(head)
+        if status == 206 or span is not None:
+            self._check_span(op, span, op.offset, len(body))
             if op.length >= 0 and len(body) != op.length:
                 raise self._shorter(op, len(body))
         elif not whole:
