@@ -22,6 +22,10 @@ MARKS = st.lists(
 )
 
 
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_ANYTHING = st.recursive(_PLAIN, lambda inner: st.lists(inner, max_size=3), max_leaves=4)
+
+
 @given(MARKS, st.one_of(st.none(), st.text(), st.lists(st.text())))
 def test_a_page_token_gives_its_mark_back(mark: list[str | int], question: object) -> None:
     made = paging.token(mark, question)
@@ -138,7 +142,7 @@ def test_wrong_options_are_named(given_: dict[str, object], field: str) -> None:
     assert refused.value.field == f"options.{field}"
 
 
-@given(st.dictionaries(st.sampled_from(syncoptions.NAMES), st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=4)))  # fmt: skip
+@given(st.dictionaries(st.sampled_from(syncoptions.NAMES), _ANYTHING))
 def test_any_options_are_read_or_refused_by_name(values: dict[str, object]) -> None:
     try:
         found = syncoptions.read(values)
