@@ -111,8 +111,8 @@ class Verb:
         return {name for option in self.options for name in (*option.opts, *option.secondary_opts)} | {"--help", "-h"}
 
 
-def verbs() -> dict[str, Verb]:
-    """Every command of the program by its words (``sync``, ``connection add``)."""
+def verbs(server: str = "") -> dict[str, Verb]:
+    """Every command of the program by its words (``sync``, ``connection add``); with ``server``, those that ask it."""
     from entrepot.cli.app import program
 
     found: dict[str, Verb] = {}
@@ -127,5 +127,18 @@ def verbs() -> dict[str, Verb]:
                 assert below is not None
                 walk(f"{name} {word}".strip(), below)
 
-    walk("", program)
+    if not server:
+        walk("", program)
+        return found
+    context = click.Context(program)
+    context.params["server"] = server
+    for word in sorted(program.list_commands(context)):
+        if word not in LOCAL:
+            below = program.get_command(context, word)
+            assert below is not None
+            walk(word, below)
     return found
+
+
+LOCAL = frozenset({"cp", "ls", "du", "doctor", "runner", "keys", "ledger", "up", "completion"})
+"""Commands that never ask a server."""

@@ -13,6 +13,8 @@ from docs_parts import ROOT, Verb, blocks, codes, commands, pages, rows, text, v
 from entrepot.model.options import SyncOptions
 
 VERBS = verbs()
+THERE = verbs("http://server.example")
+"""What asks a server; ``sync`` and others are in both."""
 PAGES = {
     "sync": "docs/moving-data.md",
     "cp": "docs/moving-data.md",
@@ -21,13 +23,15 @@ PAGES = {
     "du": "docs/moving-data.md",
     "connection": "docs/locations-and-connections.md",
     "tasks": "docs/resume-and-state.md",
-    "ledger": "docs/operations.md",
     "doctor": "docs/operations.md",
     "up": "docs/server.md",
     "runner": "docs/remote-runners.md",
     "keys": "docs/security.md",
     "ledger": "docs/operations.md",
     "completion": "docs/operations.md",
+    **dict.fromkeys(
+        ("schedule", "volume", "user", "token", "access-key", "webhook", "usage", "audit", "runners"), "docs/client.md"
+    ),
 }
 SECTIONS = {"sync", "cp", "verify", "ls", "du"}
 
@@ -35,6 +39,9 @@ SECTIONS = {"sync", "cp", "verify", "ls", "du"}
 def _section(name: str) -> str:
     """What the documentation says about one command."""
     content = text(PAGES[name.split(maxsplit=1)[0]])
+    if name == "schedule add":
+        # It takes the options of a sync, and says so.
+        return content + _section("sync")
     if name not in SECTIONS:
         return content
     start = content.index(f"\n## `{name}`")
@@ -105,7 +112,7 @@ def test_every_field_of_the_options_is_in_the_tables_of_sync() -> None:
 
 def test_every_choice_of_an_option_is_documented() -> None:
     for name, verb in VERBS.items():
-        page = text(PAGES[name.split()[0]])
+        page = text(PAGES[name.split()[0]]) + (_section(name) if name == "schedule add" else "")
         told = set(codes(page)) | {code.rstrip(":/") for code in codes(page)} | set(re.findall(r"[{|](\w+)", page))
         for option in verb.options:
             if isinstance(option.type, click.Choice):
@@ -130,15 +137,20 @@ def test_commands_in_the_pages_exist_with_their_options(page: str) -> None:
         for word in words:
             if re.fullmatch(r"--?[a-zA-Z0][\w-]*(=.*)?", word):
                 flag = word.partition("=")[0]
-                assert flag in verb.flags, f"{page}: entrepot {' '.join(words)}: no option {flag}"
+                assert flag in _flags(verb.name), f"{page}: entrepot {' '.join(words)}: no option {flag}"
+
+
+def _flags(name: str) -> set[str]:
+    return {flag for known in (VERBS, THERE) if name in known for flag in known[name].flags}
 
 
 def _verb_of(words: list[str]) -> Verb | None:
     plain = [word for word in words if not word.startswith("-")]
     for count in (2, 1):
         name = " ".join(plain[:count])
-        if name in VERBS and not (len(plain) > count and isinstance(VERBS[name].command, click.Group)):
-            return VERBS[name]
+        found = VERBS.get(name) or THERE.get(name)
+        if found and not (len(plain) > count and isinstance(found.command, click.Group)):
+            return found
     assert not plain or plain[0].startswith("{"), f"no such command: entrepot {' '.join(words)}"
     return None
 

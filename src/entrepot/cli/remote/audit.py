@@ -33,7 +33,7 @@ _FILTERS: list[Callable[[Any], Any]] = [
     click.option("--subject", default="", metavar="TEXT", help="The object, exactly."),
     click.option("--text", default="", metavar="TEXT", help="A part of the subject."),
     click.option("--scope", default="", metavar="SCOPE", help="In this scope and below."),
-    click.option("--outcome", default="", type=click.Choice(["", "done", "refused"]), metavar="done|refused",
+    click.option("--outcome", type=click.Choice(["done", "refused"]),
                  help="What was done, or what was refused."),
     click.option("--address", default="", metavar="ADDRESS", help="From this address."),
     click.option("--since", type=MOMENT, default=0, metavar="TIME", help="Since then (2026-11-21, 3d)."),
@@ -49,7 +49,7 @@ def _filtered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _values(filters: dict[str, Any]) -> dict[str, Any]:
     times = {name: utc_text(filters[name]) if filters[name] else None for name in ("since", "until")}
-    return {**filters, **times}
+    return {**filters, **times, "outcome": filters["outcome"] or ""}
 
 
 @command.command("list")

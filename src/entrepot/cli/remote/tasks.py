@@ -102,10 +102,11 @@ def _lines(task: Task) -> str:
     failed = f" · {count_text(t.failed.entries)} failed" if t.failed.entries else ""
     name = f"  {plain_text(task.name)}" if task.name else ""
     percent = "" if task.ended else f" · {task.percent} %"
+    known = "≥ " if task.scanning else ""
     return (
         f"{task.id}  {_state(task):<10} {when(task.created)}  {task.kind:<6} "
-        f"{count_text(t.copied.entries + t.equal.entries)} of {count_text(t.total.entries)} · "
-        f"{size_text(t.total.bytes)}{percent}{failed}{name}\n"
+        f"{count_text(t.copied.entries + t.equal.entries)} of {known}{count_text(t.total.entries)} · "
+        f"{known}{size_text(t.total.bytes)}{percent}{failed}{name}\n"
         f"{'':<28}{plain_text(task.source)} → {plain_text(task.destination)}"
     )
 
