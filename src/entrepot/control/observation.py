@@ -13,7 +13,7 @@ from .context import Control
 
 _TASKS = "SELECT family, state, sum(tasks) AS tasks FROM task_count GROUP BY family, state"
 _LIVE = """SELECT coalesce(sum(copied), 0) AS entries, coalesce(sum(copied_bytes), 0) AS bytes FROM task
-    WHERE state IN ('QUEUED', 'SCANNING', 'RUNNING', 'PAUSED') AND family <> '' AND parent = ''"""
+    WHERE state IN ('SCANNING', 'RUNNING', 'PAUSED') AND family <> '' AND parent = ''"""
 _DONE = "SELECT coalesce(sum(entries), 0) AS entries, coalesce(sum(bytes), 0) AS bytes FROM usage"
 _LEADER = "SELECT 1 FROM leader WHERE name = 'scheduler' AND until > now()"
 
