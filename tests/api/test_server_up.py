@@ -181,6 +181,12 @@ def test_the_port_that_is_taken_and_the_settings_that_are_wrong(up, tmp_path):
     (tmp_path / "conf.toml").write_text("portt = 1\n")
     wrong = run("--config", str(tmp_path / "conf.toml"))
     assert (wrong.returncode, "did you mean port?" in wrong.stderr) == (2, True)
+    (tmp_path / "no-directory").write_text("")
+    nowhere = run("--data", str(tmp_path / "no-directory" / "x"))
+    assert (nowhere.returncode, "cannot be made" in nowhere.stderr) == (2, True), nowhere
+    (tmp_path / "no-key").write_text("none")
+    broken = run("--port", "0", "--tls-cert", str(tmp_path / "no-key"), "--tls-key", str(tmp_path / "no-key"))
+    assert (broken.returncode, "does not get ready" in broken.stderr) == (5, True), broken
     (tmp_path / "other").mkdir(exist_ok=True)
     (tmp_path / "other" / "keys.json").write_text("no keys")
     (tmp_path / "other" / "keys.json").chmod(0o600)

@@ -334,7 +334,7 @@ def test_case_74_percent_never_falls(start, ledger):
 
 
 @BOTH
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("KILL_SEEDS", "3"))))
 def test_case_68_killed_again_and_again_everything_ends_once(start, ledger, tmp_path, seed):
     """kill -9 of runners, conductors, zygote, scheduler and the whole server at random moments."""
     chance = random.Random(seed)

@@ -94,6 +94,10 @@ class Supervisor:
                 self._fork(life)
         self._sleep(seconds)
 
+    def failing(self, deaths: int) -> bool:
+        """Whether a part died so often, one time after the other."""
+        return any(life.deaths >= deaths for life in self._lives)
+
     def abandon(self) -> None:
         """End what began, without a good end."""
         self._signals += 1

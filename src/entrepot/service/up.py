@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .scheduler import Resolve
 
 READY_SECONDS = 60.0
+DEATHS_MAX = 4
+"""So often a part may die before the server was ready once."""
 KEYS, LEDGER, STATE = "keys.json", "ledger.db", "state"
 
 
@@ -60,8 +62,13 @@ def serve(
     ``trade`` and ``resolve`` are other work and other places, for tests.
     """
     _check_packages()
-    os.makedirs(settings.data, mode=0o700, exist_ok=True)
-    os.makedirs(os.path.join(settings.data, STATE), mode=0o700, exist_ok=True)
+    for place in (settings.data, os.path.join(settings.data, STATE)):
+        try:
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the data directory {place} cannot be made: {error.strerror}", hint="choose another one: --data"
+            ) from None
     listening = _listen(settings)
     server = _Server(settings, listening, trade, resolve)
     supervisor = Supervisor(server.parts(), say=_say)
@@ -139,7 +146,7 @@ class _Server:
         while wanted > 0 and not supervisor.stopping:
             with contextlib.suppress(BlockingIOError):
                 wanted -= len(os.read(self._ready, 64))
-            if time.monotonic() > until:
+            if time.monotonic() > until or supervisor.failing(DEATHS_MAX):
                 return False
             if wanted > 0:
                 supervisor.rest(0.02)
