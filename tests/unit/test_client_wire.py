@@ -241,6 +241,16 @@ def test_a_refused_stream_is_no_reason_to_come_again() -> None:
         assert [one.state for one in client.tasks.follow(TASK)] == ["FAILED"]
 
 
+def test_a_server_without_streams_to_give_is_looked_at_now_and_then() -> None:
+    script = Scripted(
+        refused(429, code=8), ok(shown("RUNNING", 1)), ok(shown("RUNNING", 2)),
+        ok(shown("SUCCEEDED")), ok(shown("SUCCEEDED")),
+    )  # fmt: skip
+    with script.client() as client:
+        assert [one.state for one in client.tasks.follow(TASK)] == ["RUNNING", "RUNNING", "SUCCEEDED"]
+    assert script.slept == [2.0, 2.0]
+
+
 def test_waiting_looks_less_and_less_often() -> None:
     script = Scripted(*[ok(shown("RUNNING")) for _ in range(12)], ok(shown("FAILED")))
     with script.client() as client:

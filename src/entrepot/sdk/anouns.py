@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from .errors import NotFound, StillGoing
+from .errors import NotFound, RateLimited, StillGoing
 from .nouns import FIRST_LOOK, LONGEST_LOOK, STOPS
 from .requests import audit, connections, runners, schedules, syncs, tasks, tokens, usage, users, volumes, webhooks
 from .saving import Target, format_of, saving
@@ -29,11 +29,25 @@ class AsyncTasks(AsyncNoun):
     failures = AsyncLists(tasks.failures)
 
     async def events(self, task_id: str) -> AsyncIterator[TaskEvent]:
-        """The live stream: what happened so far, then each change, until the task ends."""
-        async for event in self._wire.events(tasks.events(task_id)):
-            if event.kind == "gone":
-                raise NotFound(f"task {task_id} is gone: it was deleted", status=404)
-            yield tasks.event_of(event)
+        """The live stream: what happened so far, then each change, until the task ends.
+
+        Where the server has no more streams to give, looks every two seconds, and tells only of the task.
+        """
+        try:
+            async for event in self._wire.events(tasks.events(task_id)):
+                if event.kind == "gone":
+                    raise NotFound(f"task {task_id} is gone: it was deleted", status=404)
+                yield tasks.event_of(event)
+        except RateLimited:
+            pass
+        else:
+            return
+        while True:
+            task = await self.get(task_id)
+            yield TaskEvent("end" if task.ended else "progress", task)
+            if task.ended:
+                return
+            await self._wire.sleep(LONGEST_LOOK)
 
     async def follow(self, task_id: str) -> AsyncIterator[Task]:
         """The task at each change, until it ends; the last one has its failures by class. Survives restarts."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from entrepot.model.task import TaskState
 
-from .errors import NotFound, StillGoing
+from .errors import NotFound, RateLimited, StillGoing
 from .requests import audit, connections, runners, schedules, syncs, tasks, tokens, usage, users, volumes, webhooks
 from .saving import Target, format_of, saving
 from .values import Task, TaskEvent
@@ -34,11 +34,25 @@ class Tasks(Noun):
     failures = Lists(tasks.failures)
 
     def events(self, task_id: str) -> Iterator[TaskEvent]:
-        """The live stream: what happened so far, then each change, until the task ends."""
-        for event in self._wire.events(tasks.events(task_id)):
-            if event.kind == "gone":
-                raise NotFound(f"task {task_id} is gone: it was deleted", status=404)
-            yield tasks.event_of(event)
+        """The live stream: what happened so far, then each change, until the task ends.
+
+        Where the server has no more streams to give, looks every two seconds, and tells only of the task.
+        """
+        try:
+            for event in self._wire.events(tasks.events(task_id)):
+                if event.kind == "gone":
+                    raise NotFound(f"task {task_id} is gone: it was deleted", status=404)
+                yield tasks.event_of(event)
+        except RateLimited:
+            pass
+        else:
+            return
+        while True:
+            task = self.get(task_id)
+            yield TaskEvent("end" if task.ended else "progress", task)
+            if task.ended:
+                return
+            self._wire.sleep(LONGEST_LOOK)
 
     def follow(self, task_id: str) -> Iterator[Task]:
         """The task at each change, until it ends; the last one has its failures by class. Survives restarts."""

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _STREAM = httpx.Timeout(60.0, connect=10.0)
 """A live stream shows more often than that that it lives."""
 _ENDS = frozenset({"end", "gone"})
+_AWAY = RETRIED - {429}
+"""Answers to a stream that come from a server on its way; one that has too many streams will not soon have fewer."""
 
 
 def _request(client: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
@@ -83,7 +85,7 @@ class Wire:
                         return
                     if reply.status_code != 200:
                         reply.read()
-                        if reply.status_code not in RETRIED:
+                        if reply.status_code not in _AWAY:
                             raise refusal(self.server, reply)
                     else:
                         for line in reply.iter_lines():
@@ -160,7 +162,7 @@ class AsyncWire:
                         return
                     if reply.status_code != 200:
                         await reply.aread()
-                        if reply.status_code not in RETRIED:
+                        if reply.status_code not in _AWAY:
                             raise refusal(self.server, reply)
                     else:
                         async for line in reply.aiter_lines():

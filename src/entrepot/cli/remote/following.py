@@ -33,6 +33,7 @@ FOLLOW_FLAGS = [
 _TOLD = frozenset({"warning", "lost"})
 _KINDS = ("total", "copied", "equal", "deleted", "skipped", "failed")
 _EXAMPLES = 100
+_KNOWN = frozenset(str(state) for state in TaskState)
 
 
 def follow(
@@ -46,7 +47,7 @@ def follow(
     report: str = "",
 ) -> int:
     """Show a task until it ends or waits for a person; the exit code. Ctrl-C leaves it running."""
-    progress = progress_for(task.kind, quiet=quiet or as_json_, wanted=not no_progress)
+    progress = progress_for(task.kind, quiet=quiet, wanted=not no_progress)
     if not quiet and not as_json_:
         say(f"task {task.id} on {client.server}")
     warnings: list[str] = []
@@ -140,7 +141,7 @@ def snapshot_of(task: Task, warnings: list[str]) -> Snapshot:
         rate_bytes, rate_entries = totals.copied_bytes / seconds, done / seconds
     return Snapshot(
         task_id=task.id,
-        state=TaskState(task.state),
+        state=TaskState(task.state) if task.state in _KNOWN else TaskState.RUNNING,
         totals=totals,
         phase="queue" if task.state == TaskState.QUEUED else task.phase or "",
         scanning=not task.ended if task.scanning is None else task.scanning,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from entrepot.sdk.call import Call, Pages, given, nothing, pages
-from entrepot.sdk.reading import reader, text_of
+from entrepot.sdk.reading import moment, reader, text_of
 from entrepot.sdk.stream import Event
 from entrepot.sdk.values import Failure, Task, TaskEvent
 
@@ -106,7 +106,7 @@ def event_of(event: Event) -> TaskEvent:
         return TaskEvent(event.kind, _task(event.data))
     said = event.data if isinstance(event.data, dict) else {}
     at = said.get("at")
-    when = datetime.fromtimestamp(at).astimezone() if isinstance(at, (int, float)) else None
+    when = datetime.fromtimestamp(at).astimezone() if isinstance(at, (int, float)) else moment(at) if at else None
     return TaskEvent(event.kind, None, str(said.get("text", "")), when)
 
 
