@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 import entrepot
+from entrepot.sdk.errors import NotReachable
 from parts.cli import Cli, Result
 from parts.entrepot_server import TOKEN, EntrepotServer
 
@@ -120,3 +122,29 @@ def test_following_goes_on_over_a_restart_of_the_server(
         assert done.report["task_id"] == task_id
         assert done.report["copied"]["entries"] + done.report["equal"]["entries"] == 12
         assert client.tasks.wait(task_id, 5).state == "SUCCEEDED"
+
+
+def test_tls_is_checked_against_the_authority_that_is_named(cli: Cli, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    (tmp_path / "cert.pem").write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = EntrepotServer(tmp_path, "--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    server.start()
+    try:
+        with entrepot.Client(server.url, TOKEN, ca_file=str(tmp_path / "ca.pem")) as client:
+            assert client.users.me().grants
+        with entrepot.Client(server.url, TOKEN, insecure_skip_verify=True) as client:
+            assert client.users.me().grants
+        with entrepot.Client(server.url, TOKEN, retries=0) as client, pytest.raises(NotReachable) as caught:
+            client.users.me()
+        assert "cannot be trusted" in caught.value.message and "--ca-file" in caught.value.hint
+        done = cli(
+            "--server", server.url, "--ca-file", tmp_path / "ca.pem", "user", "me", env={"ENTREPOT_TOKEN": TOKEN}
+        )
+        assert done.code == 0, done.text
+        plain = cli("--server", server.url.replace("https", "http"), "user", "me", env={"ENTREPOT_TOKEN": TOKEN})
+        assert plain.code == 3 and f"write {server.url}" in plain.err, plain.text
+    finally:
+        server.stop()
