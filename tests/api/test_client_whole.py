@@ -16,6 +16,7 @@ import entrepot
 from entrepot.sdk.errors import NotReachable
 from parts.cli import Cli, Result
 from parts.entrepot_server import TOKEN, EntrepotServer
+from parts.fake_s3 import FakeS3
 
 SLOW = ("--bandwidth", "2M")
 
@@ -77,6 +78,31 @@ def test_a_sync_on_the_server_ends_like_one_here(ask: Callable[..., Result], tmp
     preview = ask("sync", "volume://from", "volume://to/x", "--dry-run", json=False)
     assert "would copy" in preview.out and preview.code == 0, preview.text
     assert (tmp_path / "to" / "x" / "file 003").read_bytes() == b"other"
+
+
+def test_a_bucket_is_stored_tried_browsed_and_copied(
+    ask: Callable[..., Result], fake_s3: FakeS3, tmp_path: Path
+) -> None:
+    env = fake_s3.env()
+    fake_s3.make_bucket("photos")
+    for number in range(3):
+        fake_s3.put("photos", f"2026/{number}.jpg", b"x" * 1000)
+    (tmp_path / "secret").write_text(env["AWS_SECRET_ACCESS_KEY"])
+    (tmp_path / "secret").chmod(0o600)
+    added = ask(
+        "connection", "add", "lab", "--provider", "generic", "--endpoint", env["AWS_ENDPOINT_URL"], "--access-key",
+        env["AWS_ACCESS_KEY_ID"], "--secret-file", tmp_path / "secret", "--region", "us-east-1", "--addressing", "path",
+    )  # fmt: skip
+    assert added.code == 0, added.text
+    tried = ask("connection", "test", "lab", "photos")
+    assert tried.code == 0 and "fail" not in tried.out, tried.text
+    assert "2026/" in ask("connection", "browse", "lab:photos").out
+    assert "0.jpg" in ask("connection", "browse", "lab:photos/2026/").out
+    done = ask("sync", "lab:photos/2026", "volume://to/2026")
+    assert (done.code, done.report["copied"]["entries"]) == (0, 3), done.text
+    assert done.report["requests"]["get"] == 3 and done.report["requests"]["list"] >= 1
+    gone = ask("sync", "lab:nowhere", "volume://to/2026")
+    assert gone.code == 3 and "nowhere" in gone.err, gone.text
 
 
 def test_deletes_that_are_too_many_wait_for_a_person(ask: Callable[..., Result], tmp_path: Path) -> None:
