@@ -158,27 +158,38 @@ class Conductor:
 
     def _move_on(self) -> None:
         """See whether the phase is over, and what follows."""
-        with self._ledger.write() as connection:
-            if phases.open_shards(connection, self._task_id):
-                return
-            tasks.begin(connection, self._task_id)
-            try:
-                more = phases.advance(
-                    connection, self._task_id, self._options, self._size * 4, approved=self._manner.approved
-                )
-            except GuardError as refusal:
-                self._fault = refusal
-                self._end, self._reason = self._manner.refused, refusal.message
-            else:
-                if not more:
-                    self._end = phases.end_state(tasks.read(connection, self._task_id).totals)
-            if self._end is not None:
-                self._over = True
-                tasks.let_go(connection, self._task_id, "done")
-        if self._end is not None:
+        found = self._ledger.settle(self._next)
+        if found is None:
+            return
+        end, refusal = found
+        if end is not None:
+            self._over = True
+            self._end = end
+            if refusal is not None:
+                self._fault, self._reason = refusal, refusal.message
             self._restart_at.clear()
             self._kill_at = self._clock() + LEAVE_SECONDS
         self._server.wake()
+
+    def _next(self, connection: Connection) -> tuple[TaskState | None, GuardError | None] | None:
+        """Queue the next phase: (None, None). At the end: (how, why not). None: this phase goes on."""
+        if phases.open_shards(connection, self._task_id):
+            return None
+        tasks.begin(connection, self._task_id)
+        end: TaskState | None = None
+        refused: GuardError | None = None
+        try:
+            more = phases.advance(
+                connection, self._task_id, self._options, self._size * 4, approved=self._manner.approved
+            )
+        except GuardError as refusal:
+            end, refused = self._manner.refused, refusal
+        else:
+            if not more:
+                end = phases.end_state(tasks.read(connection, self._task_id).totals)
+        if end is not None:
+            tasks.let_go(connection, self._task_id, "done")
+        return end, refused
 
     def _stop(self, order: str, end: TaskState, reason: str) -> None:
         """Have the runners drain; the task gets its end state when they have left."""
@@ -187,19 +198,19 @@ class Conductor:
         self._end, self._reason = end, reason
         self._restart_at.clear()
         self._kill_at = self._clock() + DRAIN_SECONDS
-        with self._ledger.write() as connection:
-            if order == "drain":
-                tasks.let_go(connection, self._task_id, order)
-            else:
-                tasks.order_stop(connection, self._task_id, order)
+        tell = tasks.let_go if order == "drain" else tasks.order_stop
+        self._ledger.settle(lambda connection: tell(connection, self._task_id, order))
         self._server.wake()
 
     def _beat(self) -> None:
-        with self._ledger.write() as connection:
-            order = tasks.beat(connection, self._task_id)
-            self._manner.beat(connection, self._shot)
+        order = self._ledger.settle(self._sign)
         if order in _STATE_AFTER and self._end in {None, TaskState.PAUSED}:
             self._stop(order, _STATE_AFTER[order], "asked for from outside")
+
+    def _sign(self, connection: Connection) -> str:
+        order = tasks.beat(connection, self._task_id)
+        self._manner.beat(connection, self._shot)
+        return order
 
     def _check_failures(self, failed: int) -> None:
         if self._end is not None or failed <= 0:
@@ -239,8 +250,9 @@ class Conductor:
     def _mourn(self, runner_id: str, last: Farewell | None) -> None:
         self._fleet.observe()
         how = (last.text if last else "") or self._fleet.logs(runner_id) or "its pipe broke"
-        with self._ledger.write() as connection:
-            events.append(connection, self._task_id, "runner_died", f"{runner_id}: {how}")
+        self._ledger.settle(
+            lambda connection: events.append(connection, self._task_id, "runner_died", f"{runner_id}: {how}")
+        )
         if self._end is not None:
             return
         short = how.strip().rpartition("\n")[2]
@@ -272,8 +284,8 @@ class Conductor:
         except EntrepotError as error:
             self._fault = self._fault or error
             self._reason = "; ".join(text for text in (self._reason, error.message) if text)
-        with self._ledger.write() as connection:
-            self._manner.leave(connection, self._task_id, self._end, self._reason)
+        end, reason = self._end, self._reason
+        self._ledger.settle(lambda connection: self._manner.leave(connection, self._task_id, end, reason))
         shot = self._watch.look(last=True)
         on_snapshot(shot)
         if isinstance(self._fault, Interrupted):

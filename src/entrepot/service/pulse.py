@@ -42,7 +42,6 @@ class Pulse:
         self._mark(connection, tasks.read(connection, task_id).totals, end is not TaskState.FAILED)
         for text in self._watch.warnings:
             events.append(connection, task_id, "warning", text)
-        self._watch.warnings.clear()
         holding.leave(connection, task_id, end, reason)
 
     def _mark(self, connection: Connection, totals: Totals, scanning: bool) -> None:
