@@ -300,6 +300,9 @@ def measure(port: int, token: str, rate: float, seconds: float, say: Callable[[s
     say(f"{'page':26}{'first':>9}{'p50':>9}{'p99':>9}{'worst':>9}")
     for kind in KINDS:
         bodies = kind.bodies(totals)
+        # The server hangs up on who says nothing for some seconds.
+        link.close()
+        link = asker.link()
         firsts = [asker.timed(link, body) for body in (bodies if kind.warm else bodies[:1])]
         took = asker.run(cycle(bodies), rate if kind.barred else min(rate, 4.0), seconds)
         p50, p99 = (took[min(int(len(took) * share), len(took) - 1)] for share in (0.50, 0.99))

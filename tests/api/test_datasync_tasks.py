@@ -25,6 +25,7 @@ from entrepot.ledger import holding, legs, live, tasks
 from entrepot.ledger.tasks import Owner
 from entrepot.model.options import SyncOptions
 from entrepot.model.task import TaskState
+from entrepot.model.totals import Totals
 
 STEPS = {
     "SCANNING": (TaskState.SCANNING,),
@@ -344,11 +345,11 @@ def test_counters_sizes_and_times_of_a_task(places, server):
             "equal = 3, failed = 3, started = started - 3723, percent = 42 WHERE id = :id",
             {"id": made["task_id"], **figures},
         )
-        live.save(c, made["task_id"], live.Live(rate_bytes=118.4 * 1024**2))
+        live.save(c, made["task_id"], live.Live(rate_bytes=118.4 * 1024**2, totals=Totals(total=10, copied=5)))
     shown = listed(places)["data_sync_task"][0]
     assert (shown["state"], shown["percent"]) == ("DOING", 42)
     assert (shown["size"], shown["size_unit"]) == (5, "GB")
-    assert (shown["total_num"], shown["complete_num"], shown["exist_num"]) == (10, 4, 3)
+    assert (shown["total_num"], shown["complete_num"], shown["exist_num"]) == (10, 5, 3)
     assert shown["rate"] == "118.4 MB/s"
     assert shown["time_cost"] in ("1h02m03s", "1h02m04s")
     assert (shown["start"] > 0, shown["end"]) == (True, 0)

@@ -272,11 +272,10 @@ class _Browser:
         if after:
             about.values["after"] = after
             rest += " AND task.id > :after"
-        every = self._all(about, rest, f" ORDER BY id {order} LIMIT :most")
-        sql = f"{every} ORDER BY id {order} LIMIT :limit OFFSET :offset"
-        bounds = {"limit": limit, "offset": offset, "most": limit + offset}
-        ids: list[str] = self._connection.column(sql, {**about.values, **bounds})
-        return ids
+        # The numbers stand in the text: a plan for any number at all would read and sort everything.
+        every = self._all(about, rest, f" ORDER BY id {order} LIMIT {limit + offset:d}")
+        sql = f"{every} ORDER BY id {order} LIMIT {limit:d} OFFSET {offset:d}"
+        return self._asked((sql, about))
 
     def _all(self, about: Conditions, rest: str, end: str = "") -> str:
         """All wanted tasks. ``end`` says how much of each stream is wanted."""
