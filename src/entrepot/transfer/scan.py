@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Literal, Protocol
 
@@ -32,6 +32,8 @@ Emit = Callable[[Batch, list[Row], list[Row]], None]
 """Takes (batch, rows to copy, doubtful rows) of one merged piece."""
 
 FAILURES_KEPT = 1000
+PIECE = 256
+"""Entries that become one batch where much has to move: what a stopped run has on record."""
 
 
 class SpecialMover(Protocol):
@@ -98,6 +100,7 @@ class Scan:
         self._doomed: list[Doomed] = []
         self._warnings: list[str] = []
         self._above: list[bytes] = []
+        self._much_moves = True
         self._directories: list[bytes] = []
         self._problems_told = 0
         self._specials_told = 0
@@ -127,8 +130,8 @@ class Scan:
                 return False
         if not (ready_source and ready_destination):
             return False
-        mine, theirs, upper = self._portion()
-        self._merge(mine, theirs, upper)
+        for mine, theirs, upper in self._pieces(*self._portion()):
+            self._merge(mine, theirs, upper)
         if source.ended and destination.ended and not source.rows and not destination.rows:
             self.source_ended = True
             self._tell_problems()
@@ -151,6 +154,17 @@ class Scan:
             theirs, destination.rows = _cut(theirs, bound)
         tail = max(mine[-1][0] if mine else b"", theirs[-1][0] if theirs else b"")
         return mine, theirs, bound if bound is not None else tail
+
+    def _pieces(self, mine: list[Row], theirs: list[Row], upper: bytes) -> Iterator[tuple[list[Row], list[Row], bytes]]:
+        """The portion in pieces, where much of it moves: the cursor rises with each piece that is done."""
+        start = 0
+        while self._much_moves and len(mine) - start > 2 * PIECE:
+            part = mine[start : start + PIECE]
+            bound = part[-1][0]
+            below, theirs = _cut(theirs, bound)
+            start += PIECE
+            yield part, below, bound
+        yield (mine[start:] if start else mine), theirs, upper
 
     def _merge(self, mine: list[Row], theirs: list[Row], upper: bytes) -> None:
         rules = self._rules
@@ -176,6 +190,7 @@ class Scan:
         else:
             copy, doubt = rules.compare(mine, {row[0]: row for row in theirs})
         touched = len(copy) + len(doubt)
+        self._much_moves = touched > len(mine) // 4
         touched_bytes = sum(map(size_of, copy)) + sum(map(size_of, doubt)) if touched else 0
         totals.equal = len(mine) - touched
         totals.equal_bytes = everything - touched_bytes
