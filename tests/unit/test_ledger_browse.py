@@ -270,3 +270,29 @@ def test_a_count_that_fails_in_the_background_is_tried_again(tmp_path, monkeypat
             assert time.monotonic() < end
     monkeypatch.undo()
     ledger.close()
+
+
+def test_tasks_of_an_older_server_are_found_by_name_too(filled, ledger_place):
+    """The migration names the tasks that were there before it."""
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    from entrepot.ledger.database import find_database
+    from entrepot.ledger.migrations.versions import r0004_lists
+
+    _, made = filled
+    with find_database(ledger_place).engine().begin() as raw:
+        context = MigrationContext.configure(raw)
+        with Operations.context(context):
+            r0004_lists.downgrade()
+            r0004_lists.upgrade()
+    pool = LedgerPool(ledger_place)
+    try:
+        with pool.read() as c:
+            for text in ("import", "训练", "5"):
+                wanted = Filter(text=text)
+                page = by_number(c, wanted, 1, 100, columns="id", counts=Counts(pool))
+                assert [row.id for row in page.rows] == _plain(made, wanted)
+            assert c.value("SELECT count(*) FROM task_label") == len(made)
+    finally:
+        pool.close()
