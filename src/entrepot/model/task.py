@@ -48,8 +48,8 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.CANCELLED: frozenset({TaskState.QUEUED}),
     TaskState.REJECTED: frozenset(),
 }  # fmt: skip
-"""REVIEW is where a delete guard puts a task on a server; FAILED and CANCELLED → QUEUED is a retry; a task whose server or
-process ended is QUEUED again, too."""
+"""REVIEW is where a delete guard puts a task on a server; FAILED and CANCELLED → QUEUED is a retry; a task whose
+server or process ended is QUEUED again, too."""
 
 
 @dataclass(slots=True, frozen=True)
