@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from entrepot.model.errors import UsageError
 if TYPE_CHECKING:
     from entrepot.control.context import Control
 
+SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 5
 """How long answers that are on their way (and live streams) may take when the server stops."""
 
@@ -36,8 +38,11 @@ def answer(control: Control, listening: socket.socket, ready: Callable[[], None]
             app.state.hub.close()
             await super().shutdown(sockets)
 
+    # Threads that answer wait for each other's turn of the interpreter: short turns make short waits.
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = control.settings
     app = build(control)
+    app.openapi()  # made now, not while the first request waits for it
     config = uvicorn.Config(
         app,
         log_config=None,  # its lines go where ours go, through the same mask

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .scheduler import Resolve
 
 READY_SECONDS = 60.0
+WORKERS_NICE = 5
 DEATHS_MAX = 4
 """So often a part may die before the server was ready once."""
 KEYS, LEDGER, STATE = "keys.json", "ledger.db", "state"
@@ -246,6 +247,8 @@ class _Server:
         trade = self._trade or transfer_trade()
         self._guard()
         warm(self._place)
+        # Whoever asks over HTTP must not wait for those who move bytes: they can use all cores for hours.
+        os.nice(WORKERS_NICE)
 
         def conduct(work: bytes) -> int:
             from .perform import perform
