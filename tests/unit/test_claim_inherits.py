@@ -10,7 +10,7 @@ from entrepot.model.options import SyncOptions
 from entrepot.model.shard import Partial
 from entrepot.model.task import TaskSpec
 from entrepot.service import claim as claiming
-from entrepot.work.sync import PreflightResult
+from entrepot.work.places import PreflightResult
 
 OPTIONS = SyncOptions()
 OTHER = SyncOptions(part_size=9 << 20)

@@ -12,7 +12,7 @@ from entrepot.model.options import SyncOptions
 from entrepot.model.task import TaskSpec
 from entrepot.service import oneshot
 from entrepot.storage.posix.volume import inside
-from entrepot.work import sync
+from entrepot.work import places
 from entrepot.work.environment import WorkEnvironment
 
 
@@ -50,7 +50,7 @@ def test_what_is_no_place_in_a_volume_is_refused(text):
 
 def test_no_volume_of_that_name(tmp_path):
     with pytest.raises(UsageError, match="no volume named 'other'"):
-        sync.preflight(_spec("volume://other/x", "volume://data/y"), _environment(tmp_path))
+        places.preflight(_spec("volume://other/x", "volume://data/y"), _environment(tmp_path))
 
 
 def test_messages_name_the_volume_and_not_its_path(tmp_path):
@@ -59,7 +59,7 @@ def test_messages_name_the_volume_and_not_its_path(tmp_path):
     (root / "file").write_text("x")
     for source in ("volume://data/missing", "volume://data/file"):
         with pytest.raises(PlaceError) as caught:
-            sync.preflight(_spec(source, "volume://data/out"), _environment(root))
+            places.preflight(_spec(source, "volume://data/out"), _environment(root))
         assert "volume://data" in caught.value.message
         assert "secret-root" not in caught.value.message + caught.value.hint
         assert "/proc" not in caught.value.message
@@ -74,14 +74,14 @@ def test_a_link_in_the_way_is_not_followed(tmp_path):
     (root / "here").mkdir()
     for text in ("volume://data/door", "volume://data/door/below"):
         with pytest.raises(PlaceError, match="door is not a directory"):
-            sync.open_place(text, _environment(root), create=True)
+            places.open_place(text, _environment(root), create=True)
     assert sorted(os.listdir(outside)) == ["secret"]
 
 
 def test_links_are_not_followed_when_asked_to(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(UsageError, match="not followed"):
-        sync.preflight(_spec("volume://data/a", "volume://data/b", symlinks="follow"), _environment(tmp_path))
+        places.preflight(_spec("volume://data/a", "volume://data/b", symlinks="follow"), _environment(tmp_path))
 
 
 def test_a_directory_that_was_swapped_for_a_link_stays_what_it_was(tmp_path):
@@ -98,7 +98,7 @@ def test_a_directory_that_was_swapped_for_a_link_stays_what_it_was(tmp_path):
 def test_two_names_of_one_place_overlap(tmp_path):
     (tmp_path / "a" / "in").mkdir(parents=True)
     with pytest.raises(Exception, match="lies inside"):
-        sync.preflight(_spec("volume://data/a", "volume://data/a/in/new"), _environment(tmp_path))
+        places.preflight(_spec("volume://data/a", "volume://data/a/in/new"), _environment(tmp_path))
 
 
 def test_a_sync_between_places_of_a_volume(tmp_path):

@@ -52,6 +52,6 @@ class Trade:
 
 def transfer_trade() -> Trade:
     """Syncs and verifications."""
-    from entrepot.work import sync
+    from entrepot.work import places, sync
 
-    return Trade(sync.preflight, sync.plan, sync.open_session, sync.discard, sync.finish, sync.prepare)
+    return Trade(places.preflight, sync.plan, sync.open_session, sync.discard, sync.finish, places.prepare)

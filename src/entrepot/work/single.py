@@ -27,7 +27,8 @@ from entrepot.transfer.keylist import FewKeys
 from entrepot.transfer.session import TransferSession
 
 from .environment import WorkEnvironment
-from .sync import PreflightResult, check_place, join, open_end, sweep_task, sweep_tasks
+from .places import PreflightResult, check_place
+from .sync import join, open_end, sweep_task, sweep_tasks
 
 
 def open_single(text: str, env: WorkEnvironment) -> tuple[Store, bytes]:

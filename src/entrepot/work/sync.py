@@ -1,4 +1,4 @@
-"""Sync: joins two opened places into a transfer session, checks them beforehand, and plans the first shards."""
+"""Sync: joins two opened places into a transfer session, and plans the first shards."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from entrepot.model.connection import Connection
-from entrepot.model.errors import GuardError, PlaceError, StoreError, UsageError
-from entrepot.model.location import Location, parse_location
-from entrepot.model.options import PRESERVABLE, SyncOptions
+from entrepot.model.errors import StoreError
+from entrepot.model.options import SyncOptions
 from entrepot.model.shard import LedgerPort, Partial, Shard
 from entrepot.model.task import TaskSpec
 from entrepot.storage.base import Store
@@ -23,7 +19,6 @@ from entrepot.storage.posix.root import Root
 from entrepot.storage.posix.split import boundaries
 from entrepot.storage.posix.staging import Staging
 from entrepot.storage.posix.sweep import remove_staging
-from entrepot.storage.registry import open_store, preload
 from entrepot.storage.wire.reactor import Reactor
 from entrepot.transfer.copy.download import DownloadMover
 from entrepot.transfer.copy.local import LocalMover
@@ -40,9 +35,7 @@ from entrepot.transfer.session import Recall, TransferSession
 
 from .environment import WorkEnvironment
 from .limits import lane_options
-
-if TYPE_CHECKING:
-    from entrepot.transfer.keyfile import KeyFile
+from .places import listed_keys, locate, open_place
 
 PART_SIZE = 8 << 20
 """Default part size (bytes): right within a region; ``part_size`` changes it."""
@@ -53,179 +46,18 @@ DOWNLOAD_PART = 32 << 20
 SHARDS_PER_PROCESS = 3
 
 
-@dataclass(slots=True, frozen=True)
-class PreflightResult:
-    """Canonical names of both places (``place|prefix``), and what the person should know."""
-
-    source_identity: str
-    destination_identity: str
-    warnings: tuple[str, ...] = ()
-
-
-def prepare(spec: TaskSpec, env: WorkEnvironment) -> None:
-    """Load the code that both places need. Raises UsageError for places that nothing serves."""
-    for text in (spec.source, spec.destination):
-        location = parse_location(text)
-        preload(*(Location("file", "", b"/"), None) if location.scheme == "volume" else _locate(text, env))
-
-
-def open_place(text: str, env: WorkEnvironment, *, create: bool = False) -> Store:
-    """Open what a person typed, with its stored connection if it names one.
-
-    ``create`` makes a directory in a volume that is missing.
-    """
-    return open_store(*_locate(text, env, create=create), state_dir=env.state_dir)
-
-
-def _locate(text: str, env: WorkEnvironment, *, create: bool = False) -> tuple[Location, Connection | None]:
-    location = parse_location(text)
-    connection: Connection | None = None
-    if location.scheme == "volume":
-        return _in_volume(location, env, create), None
-    if location.scheme == "connection":
-        connection = env.connection(location.connection)
-        if connection is None:
-            raise UsageError(
-                f"there is no connection named {location.connection!r}",
-                hint="`entrepot connection list` shows them; `entrepot connection add` makes one",
-            )
-    return location, connection
-
-
-def _in_volume(location: Location, env: WorkEnvironment, create: bool) -> Location:
-    root = env.volume(location.bucket)
-    if root is None:
-        raise UsageError(
-            f"there is no volume named {location.bucket!r}", hint="volumes are made by the operator of a server"
-        )
-    # Only servers have volumes: a run of the command line does not load this.
-    from entrepot.storage.posix.volume import inside
-
-    return inside(location, root, create=create)
-
-
-def preflight(spec: TaskSpec, env: WorkEnvironment) -> PreflightResult:
-    """Check both places before anything is written.
-
-    Raises PlaceError (missing, not allowed), GuardError (overlap) or UsageError.
-    """
-    options = SyncOptions.from_json(spec.options)
-    source, destination = open_place(spec.source, env), open_place(spec.destination, env)
-    if options.list and options.delete != "none":
-        raise UsageError("a key list cannot be combined with delete", hint="leave one of them out")
-    if options.list:
-        _open_keys(options.list, env).close()
-    if options.symlinks == "copy" and not (source.location.is_file and destination.location.is_file):
-        raise UsageError("symlinks can be copied between file systems only", hint="use --symlinks skip or follow")
-    if options.symlinks == "follow" and source.location.shown:
-        raise UsageError(f"{source.location}: links in a volume are not followed", hint="choose symlinks skip or copy")
-    refuse_overlap(source, destination)
-    _refuse_tags(source, destination, options)
-    check_place(source, "source")
-    if not destination.location.is_file:
-        check_place(destination, "destination")
-    else:
-        _check_directory(destination.location)
-    return PreflightResult(_name(source), _name(destination))
-
-
-def refuse_overlap(source: Store, destination: Store) -> None:
-    """Raise GuardError when one place lies in the other (fault case 29; alias-aware by identity)."""
-    (here, mine), (there, theirs) = source.identity(), destination.identity()
-    if here != there:
-        return
-    if source.location.is_file:
-        theirs = _one_name(theirs, mine)
-        mine = _one_name(mine, theirs)
-    if mine == theirs:
-        raise GuardError(f"source and destination are the same place: {source.location}")
-    if theirs.startswith(mine):
-        raise GuardError(
-            f"the destination {destination.location} lies inside the source {source.location}",
-            hint="choose places that do not contain each other",
-        )
-    if mine.startswith(theirs):
-        raise GuardError(
-            f"the source {source.location} lies inside the destination {destination.location}",
-            hint="choose places that do not contain each other",
-        )
-
-
-def _refuse_tags(source: Store, destination: Store, options: SyncOptions) -> None:
-    """Tags travel only in copies inside one store; who asks for them (by name) shall not lose them in silence."""
-    if "tags" not in options.preserve or set(options.preserve) == set(PRESERVABLE):
-        return
-    inside = not (source.location.is_file or destination.location.is_file) and options.server_side
-    if not inside or options.storage_class or not destination.can_server_copy_from(source):
-        raise UsageError(
-            "tags can be kept only by copies inside one store",
-            hint="leave tags out of --preserve, or let the store copy by itself",
-        )
-
-
-def _one_name(path: bytes, other: bytes) -> bytes:
-    """``path`` in terms of ``other`` where a directory above it is the same one (mounted a second time)."""
-    try:
-        wanted = os.stat(other)
-    except OSError:
-        return path
-    above = path
-    while len(above) > 1:
-        try:
-            found = os.stat(above)
-        except OSError:
-            pass
-        else:
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return other + path[len(above) :]
-        above = above[: above.rstrip(b"/").rfind(b"/") + 1]
-    return path
-
-
-def check_place(store: Store, role: str) -> None:
-    """Raise PlaceError when a store cannot be used."""
-    try:
-        store.check()
-    except StoreError as error:
-        message, here = error.message, store.location
-        if here.shown:
-            message = message.replace(os.fsdecode(here.prefix), here.shown)
-        raise PlaceError(f"{role}: {message}", hint=error.hint) from error
-
-
-def _check_directory(location: Location) -> None:
-    path = os.fsdecode(location.prefix)
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise PlaceError(
-            f"destination: {location} is not a directory",
-            hint="sync works on directories; use `entrepot cp` for one file",
-        )
-
-
-def _name(store: Store) -> str:
-    place, prefix = store.identity()
-    return f"{place}|{os.fsdecode(prefix)}"
-
-
-def _open_keys(path: str, env: WorkEnvironment) -> KeyFile:
-    # Few runs have a list: its module stays out of the start of all others.
-    from entrepot.transfer.keyfile import open_keys
-
-    return open_keys(path, env.state_dir)
-
-
 def plan(spec: TaskSpec, processes: int, env: WorkEnvironment) -> list[bytes]:
     """Keys at which to cut the task's first shards, so that every process has work from the start."""
-    source, _ = _locate(spec.source, env)
+    source, _ = locate(spec.source, env)
     options = SyncOptions.from_json(spec.options)
     if options.list:
-        keys = _open_keys(options.list, env)
+        keys = listed_keys(options.list, env)
         cuts = keys.cuts(processes * SHARDS_PER_PROCESS)
         keys.close()
         return cuts
     if processes <= 1 or not source.is_file:
         return []
-    escape = options.escape_names and not _locate(spec.destination, env)[0].is_file
+    escape = options.escape_names and not locate(spec.destination, env)[0].is_file
     return boundaries(source.prefix, processes * SHARDS_PER_PROCESS, b"", None, escape=escape)
 
 
@@ -237,7 +69,7 @@ def open_session(spec: TaskSpec, port: LedgerPort, env: WorkEnvironment) -> Tran
     if stores[0].location.is_file and stores[1].location.is_file:
         options = options.with_(escape_names=False)  # what one file system holds, another one can
     source, destination = (open_end(s, reactor, options, env, i == 1) for i, s in enumerate(stores))
-    keys = _open_keys(options.list, env) if options.list else None
+    keys = listed_keys(options.list, env) if options.list else None
     return join(source, destination, options, port, reactor, env, keys, verifies=spec.kind == "verify")
 
 
@@ -419,12 +251,12 @@ def finish(spec: TaskSpec, cuts: list[bytes], env: WorkEnvironment) -> list[str]
     system: the task's staging directories go.
     """
     options = SyncOptions.from_json(spec.options)
-    destination, _ = _locate(spec.destination, env)
+    destination, _ = locate(spec.destination, env)
     warnings: list[str] = []
     if options.dry_run or spec.kind != "sync" or not destination.is_file or not os.path.isdir(destination.prefix):
         return warnings
     sweep_tasks(destination.prefix, (env.task_id, *env.forebears))
-    source, _ = _locate(spec.source, env)
+    source, _ = locate(spec.source, env)
     if source.is_file:
         ancestors = {cut[: at + 1] for cut in cuts for at in range(len(cut)) if cut[at : at + 1] == b"/"}
         with Root(source.prefix) as mine, Root(destination.prefix) as theirs:
