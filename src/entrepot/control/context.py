@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from entrepot.ledger.browse import Counts
 from entrepot.ledger.pool import LedgerPool
 from entrepot.security.keyring import KeyFile, Keyring
 
@@ -38,6 +39,11 @@ class Control:
     wall: Callable[[], float] = time.time
     oidc: Verifier | None = None
     """Checks tokens of an outside issuer, where there is one."""
+    counts: Counts = field(init=False)
+    """Totals of lists that were dear to count."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts", Counts(self.pool))
 
     @property
     def keyring(self) -> Keyring:

@@ -7,14 +7,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary
 
 from entrepot.ledger import browse, datasyncs, legs, live, orders, places, queue, tasks
-from entrepot.ledger.browse import Counts, Filter
+from entrepot.ledger.browse import Filter
 from entrepot.ledger.database import Connection, Row
 from entrepot.ledger.datasyncs import FAMILY, Failed
 from entrepot.ledger.ids import new_id
-from entrepot.ledger.pool import LedgerPool
 from entrepot.model.errors import NoSuch, RequestError, WrongState
 from entrepot.model.task import END_STATES, TaskState
 from entrepot.model.totals import FIELDS
@@ -48,8 +46,6 @@ _SHOWN: Final = f"""task.id, task.name, task.type, task.state, task.reason, task
     task.started, task.finished, task.percent, task.stop, {", ".join(f"task.{name}" for name in FIELDS)}"""
 _ONE: Final = f"""SELECT {_SHOWN} FROM task
     WHERE task.id = :id AND task.scope = :scope AND task.family = '{FAMILY}' AND task.parent = ''"""
-
-_COUNTS: WeakKeyDictionary[LedgerPool, Counts] = WeakKeyDictionary()
 
 
 @dataclass(slots=True, frozen=True)
@@ -162,9 +158,8 @@ def listing(control: Control, who: Principal, site: Site, wanted: Filter, number
     """Page ``number`` (from 1) of the tool's tasks, newest first; ``wanted`` narrows by type, state and name."""
     tool(control, who, site)
     allow(control, who, Action.TASK_READ, f"tasks of datasync {site.name}", site.scope)
-    counts = _COUNTS.setdefault(control.pool, Counts(control.pool))
     with control.pool.read() as c:
-        page = browse.by_number(c, wanted, number, size, columns=_SHOWN, counts=counts)
+        page = browse.by_number(c, wanted, number, size, columns=_SHOWN, counts=control.counts)
         return Listed(_jobs(control, c, page.rows), page.total)
 
 

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from entrepot.ledger import browse, events, journal, live, orders, tasks
-from entrepot.ledger.browse import Counts, Filter
+from entrepot.ledger.browse import Filter
 from entrepot.ledger.database import Connection, Row
 from entrepot.ledger.events import Event
 from entrepot.ledger.live import Live
-from entrepot.ledger.pool import LedgerPool
 from entrepot.model.errors import NoSuch, WrongState
 from entrepot.model.shard import Failure
 from entrepot.model.task import END_STATES, TaskState
@@ -42,7 +40,6 @@ _ONE: Final = f"SELECT {_SHOWN} FROM task WHERE task.id = :id AND task.family <>
 _LEGS: Final = f"SELECT {_SHOWN} FROM task WHERE task.parent = :id ORDER BY task.id LIMIT 1000"
 _REQUESTS: Final = "requests."
 """How the names of figures begin that count requests."""
-_COUNTS: WeakKeyDictionary[LedgerPool, Counts] = WeakKeyDictionary()
 
 
 @dataclass(slots=True, frozen=True)
@@ -105,9 +102,8 @@ def listing(
         created_after,
         created_before,
     )
-    counts = _COUNTS.setdefault(control.pool, Counts(control.pool))
     with control.pool.read() as c:
-        page = browse.by_mark(c, wanted, mark, limit, columns=_SHOWN, counts=counts, oldest_first=oldest_first)
+        page = browse.by_mark(c, wanted, mark, limit, columns=_SHOWN, counts=control.counts, oldest_first=oldest_first)
         return Listed(_with_figures(c, page.rows), page.total, page.mark)
 
 
