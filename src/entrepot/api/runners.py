@@ -214,6 +214,7 @@ async def ask_for_task(ask: Ask, node: Node, wishes: Wishes) -> Response:
     offer = Offer(node, wishes.name, ask.who.token_id, wishes.processes)
     volumes = frozenset(wishes.volumes)
     until = time.monotonic() + wishes.wait
+    await to_thread.run_sync(runners.offered, ask.control, ask.who, offer)
     while True:
         found = await to_thread.run_sync(runners.ask, ask.control, ask.who, offer, volumes)
         if found is not None:

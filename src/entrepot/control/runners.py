@@ -43,16 +43,23 @@ class Assignment:
     connections: dict[str, Connection]
 
 
+def offered(control: Control, who: Principal, offer: Offer) -> None:
+    """Note what a machine offers while it waits for a task."""
+    allow(control, who, Action.RUNNER_WORK, offer.name)
+    with control.pool.write() as c:
+        nodes.forget_gone(c)
+        nodes.seen(c, offer)
+
+
 def ask(control: Control, who: Principal, offer: Offer, volumes: frozenset[str]) -> Assignment | None:
-    """The most urgent task that this machine can help with; None when there is none now."""
+    """The most urgent task that this machine can help with; None when there is none now, and nothing is written."""
     allow(control, who, Action.RUNNER_WORK, offer.name)
     with control.pool.read() as c:
         found = next((row for row in nodes.work(c) if _fits(row, volumes)), None)
+    if found is None:
+        return None
     with control.pool.write() as c:
-        nodes.forget_gone(c)
-        nodes.seen(c, offer, found.id if found else "")
-        if found is None:
-            return None
+        nodes.seen(c, offer, found.id)
         record(c, who, "runner.assign", found.id, scope=found.scope, detail=offer.name)
         return _assign(control, c, found, offer)
 
